@@ -82,7 +82,8 @@ type Exchange struct {
 // PropertyMap is where a property is found on the wire.
 type PropertyMap struct {
 	Component, Property string
-	Unit                Unit // the wire's unit; numbers are converted to the class's
+	Unit                Unit    // the wire's unit; numbers are converted to the class's
+	Scale               float64 // size of one wire step in Unit: 0.1 where 355 means 35.5; 0 means 1
 	Poll                time.Duration
 
 	Exchange Exchange          // serial: how to ask; the capture named "value" is the property
@@ -98,11 +99,12 @@ type PropertyMap struct {
 type CommandMap struct {
 	Component, Command string
 
+	Inputs []WireInput // how arguments are written; on opcua in the method's order
+
 	Exchanges []Exchange // serial
 	EffectAt  int        // serial: the exchange (from 1) whose first byte begins the effect
 
-	Object, Method string      // opcua: call Method on Object
-	Inputs         []WireInput // opcua, mqtt: the arguments, in order
+	Object, Method string // opcua: call Method on Object
 
 	Name         string // mqtt: the command's name on the wire
 	Gives        []WireGive
@@ -112,16 +114,18 @@ type CommandMap struct {
 
 // WireInput is one argument on the wire.
 type WireInput struct {
-	Arg  string
-	Unit Unit   // what the device expects
-	Type string // opcua: "double", "int32", …; mqtt: ignored
-	Key  string // mqtt: the key in the command's arguments
+	Arg   string
+	Unit  Unit    // what the device expects
+	Scale float64 // size of one wire step in Unit; 0 means 1
+	Type  string  // opcua: "double", "int32", …; mqtt: ignored
+	Key   string  // mqtt: the key in the command's arguments
 }
 
 // WireGive is one result on the wire (mqtt: within the acknowledgement).
 type WireGive struct {
 	Name    string
 	Unit    Unit
+	Scale   float64
 	Pointer string            // JSON pointer
 	Columns map[string]string // table: column to JSON pointer of an array
 	Topic   string            // blob: the topic below the prefix on which the payload of this command's id follows: "frame/{id}"
