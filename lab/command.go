@@ -42,11 +42,14 @@ func (c *Command) Hash() [32]byte {
 	}
 	sort.Strings(names)
 	for _, n := range names {
+		if !c.Args[n].Usable() {
+			return [32]byte{} // no permit is ever bound to the zero hash
+		}
 		doc.Args = append(doc.Args, arg{n, c.Args[n]})
 	}
 	b, err := json.Marshal(doc)
 	if err != nil {
-		return [32]byte{} // a value that is not finite; no permit is ever bound to the zero hash
+		return [32]byte{}
 	}
 	return sha256.Sum256(b)
 }

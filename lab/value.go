@@ -203,8 +203,12 @@ type columnJSON struct {
 
 // MarshalJSON writes a quantity as {"value","unit"}, a bool, integer or text
 // as itself, a table as {"columns":[{"name","unit","data"}]}, a blob as its
-// reference, a missing value as null.
+// reference, a missing value as null. A number that is not finite has no JSON
+// form: whoever reads it finds null, that is, nothing to decide on.
 func (v Value) MarshalJSON() ([]byte, error) {
+	if !v.Usable() {
+		return []byte("null"), nil
+	}
 	switch v.Kind {
 	case Number:
 		return v.Quantity().MarshalJSON()
@@ -220,10 +224,8 @@ func (v Value) MarshalJSON() ([]byte, error) {
 			t.Columns = append(t.Columns, columnJSON{c.Name, c.Unit.String(), v.Table.Data[i]})
 		}
 		return json.Marshal(t)
-	case Blob:
-		return json.Marshal(v.Blob)
 	}
-	return []byte("null"), nil
+	return json.Marshal(v.Blob)
 }
 
 // UnmarshalJSON reads what MarshalJSON writes. Text and enum can't be told
