@@ -40,17 +40,20 @@ type Holds struct {
 	Concentration *Quantity
 }
 
-// Limit bounds a property or an argument of one instrument. Commands beyond it
-// are refused, never clamped.
+// Limit bounds an argument of a command (Arg set), or a property (Arg empty),
+// of one instrument. Commands beyond it are refused, never clamped.
 type Limit struct {
-	Component, Name string
-	Min, Max        *Quantity
-	Pos             Pos
+	Component string
+	Name      string // the command or the property
+	Arg       string // the command's argument
+	Min, Max  *Quantity
+	Pos       Pos
 }
 
 // Affect is a change of another instrument's property by a command of this one.
 type Affect struct {
 	Property PropertyID
+	Command  CommandID
 	Change   Change
 }
 

@@ -145,6 +145,7 @@ type Vector struct {
 	Reply  string
 	Do     string           // the command it belongs to, with Args; or
 	Args   map[string]Value // …
+	Sends  []string         // … what it must send, message by message
 	Expect map[string]Value // property to value, for a reply
 	Error  string           // the error name that the reply means, or "refused" where the values can't be written
 	Pos    Pos

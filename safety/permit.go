@@ -98,6 +98,7 @@ const (
 	OriginStop      Origin = "stop"
 	OriginLostLease Origin = "lost_lease"
 	OriginStopsWith Origin = "lost_permissive" // the command's own stop, after its permissive was lost or its permit revoked
+	OriginStart     Origin = "start"           // the gateway's start, where the lab says on_start: safe
 	OriginFinally   Origin = "finally"         // a run's finally, for commands in the instrument's safe list
 )
 

@@ -1,0 +1,238 @@
+package opcua
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/gopcua/opcua/ua"
+
+	"labgate/drivers"
+	"labgate/lab"
+)
+
+// connectReplies is how many replies a Connect waits for, at most: hello,
+// channel, session, activation, namespaces, limits.
+const connectReplies = 6
+
+// Link is the live connection to all instruments of one endpoint.
+type Link struct {
+	cfg     drivers.Config
+	devices map[string]*device
+	within  time.Duration // the longest of the devices' reply times
+
+	life context.Context // ends in Close
+	end  context.CancelFunc
+
+	op sync.Mutex // held for a whole call: one at a time; Close takes it last
+
+	mu      sync.Mutex // guards session
+	session *session   // nil before the first Connect; may be lost
+}
+
+// Open makes the Link of one endpoint. It does no I/O; an error says which
+// instrument can't be driven and why.
+func Open(cfg drivers.Config) (drivers.Link, error) {
+	const op = "drivers/opcua: open"
+	if len(cfg.Instruments) == 0 || cfg.Clock == nil || cfg.Address == nil || cfg.Sink == nil {
+		return nil, lab.Ef(op, "", lab.KindInvalid, "it needs instruments, a sink, a clock and addresses")
+	}
+	l := &Link{cfg: cfg, devices: map[string]*device{}}
+	for _, in := range cfg.Instruments {
+		d, err := compile(in)
+		if err != nil {
+			return nil, lab.E(op, in.Name, lab.KindInvalid, err)
+		}
+		if l.devices[in.Name] != nil {
+			return nil, lab.Ef(op, in.Name, lab.KindInvalid, "it is there twice")
+		}
+		l.devices[in.Name] = d
+		l.within = max(l.within, d.within)
+	}
+	l.life, l.end = context.WithCancel(context.Background())
+	return l, nil
+}
+
+// Connect opens a new connection and session, whatever was before.
+func (l *Link) Connect(ctx context.Context) error {
+	l.op.Lock()
+	defer l.op.Unlock()
+	return l.connect(ctx)
+}
+
+func (l *Link) connect(ctx context.Context) error {
+	const op = "drivers/opcua: connect"
+	if old := l.take(nil); old != nil {
+		old.end(false)
+	}
+	endpoint, err := l.endpoint()
+	if err != nil {
+		return lab.E(op, "", lab.KindUnavailable, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectReplies*l.within)
+	defer cancel()
+	defer context.AfterFunc(l.life, cancel)()
+	s, err := dial(ctx, endpoint, l.within, l.devices, l.tellLost)
+	if err != nil {
+		return lab.E(op, "", lab.KindUnavailable, fmt.Errorf("%s: %w", endpoint, err))
+	}
+	for _, d := range l.devices {
+		d.epoch.Add(1)
+	}
+	l.take(s)
+	if l.life.Err() != nil { // Close came meanwhile and may have missed it
+		l.take(nil)
+		s.end(false)
+		return lab.Ef(op, "", lab.KindUnavailable, "closed")
+	}
+	return nil
+}
+
+func (l *Link) endpoint() (string, error) {
+	address, err := l.cfg.Address(l.cfg.Instruments[0])
+	if err != nil {
+		return "", err
+	}
+	if address["endpoint"] == "" {
+		return "", errors.New("the link has no endpoint")
+	}
+	return address["endpoint"], nil
+}
+
+func (l *Link) tellLost(err error) {
+	l.cfg.Sink.Lost("", lab.E("drivers/opcua: link", "", lab.KindUnavailable, err))
+}
+
+// take puts another session in place and returns the one before.
+func (l *Link) take(s *session) *session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.session
+	l.session = s
+	return old
+}
+
+// alive returns the session for one call to an instrument.
+func (l *Link) alive(op, instrument string) (*session, *device, error) {
+	d := l.devices[instrument]
+	if d == nil {
+		return nil, nil, lab.Ef(op, instrument, lab.KindInvalid, "it is not on this link")
+	}
+	l.mu.Lock()
+	s := l.session
+	l.mu.Unlock()
+	if l.life.Err() != nil {
+		return nil, d, lab.Ef(op, instrument, lab.KindUnavailable, "closed")
+	}
+	if s == nil {
+		return nil, d, lab.Ef(op, instrument, lab.KindUnavailable, "not connected")
+	}
+	if err := s.lost(); err != nil {
+		return nil, d, lab.E(op, instrument, lab.KindUnavailable, fmt.Errorf("not connected: %w", err))
+	}
+	return s, d, nil
+}
+
+// Identify reads the profile's identity node.
+func (l *Link) Identify(ctx context.Context, instrument string) (drivers.Identity, error) {
+	const op = "drivers/opcua: identify"
+	l.op.Lock()
+	defer l.op.Unlock()
+	s, d, err := l.alive(op, instrument)
+	if err != nil || d.identify == "" {
+		return drivers.Identity{}, err
+	}
+	call, cancel := context.WithTimeout(ctx, d.within)
+	defer cancel()
+	res, err := s.read(call, []*ua.ReadValueID{{NodeID: s.node(d, d.identify)}})
+	if err != nil {
+		return drivers.Identity{}, failed(ctx, s, op, instrument, err)
+	}
+	serial, err := wireName(scalar(res[0]))
+	if err != nil {
+		return drivers.Identity{}, lab.E(op, instrument, lab.KindDeviceRefused, fmt.Errorf("node %s: %w", d.identify, err))
+	}
+	return drivers.Identity{Serial: drivers.Printable(serial, maxText)}, nil
+}
+
+// Read asks for properties in as few requests as the server's limit allows.
+func (l *Link) Read(ctx context.Context, instrument string, properties []lab.PropertyID) ([]lab.Sample, error) {
+	const op = "drivers/opcua: read"
+	l.op.Lock()
+	defer l.op.Unlock()
+	s, d, err := l.alive(op, instrument)
+	if err != nil {
+		return nil, err
+	}
+	samples := make([]lab.Sample, len(properties))
+	nodes := make([]*ua.ReadValueID, 0, len(properties))
+	asked := make([]int, 0, len(properties)) // nodes[i] is for samples[asked[i]]
+	for i, id := range properties {
+		p := d.properties[member{id.Component, id.Property}]
+		if p == nil || id.Instrument != instrument {
+			samples[i] = d.bad(id, l.cfg.Clock.Now())
+			continue
+		}
+		nodes = append(nodes, &ua.ReadValueID{NodeID: s.node(d, p.wire.Node)})
+		asked = append(asked, i)
+	}
+	for from := 0; from < len(nodes); from += s.maxNodes {
+		to := min(from+s.maxNodes, len(nodes))
+		call, cancel := context.WithTimeout(ctx, d.within)
+		results, err := s.read(call, nodes[from:to])
+		cancel()
+		if err != nil {
+			return nil, failed(ctx, s, op, instrument, err)
+		}
+		received := l.cfg.Clock.Now()
+		for i, dv := range results {
+			id := properties[asked[from+i]]
+			p := d.properties[member{id.Component, id.Property}]
+			samples[asked[from+i]] = lab.Sample{ID: id, Reading: p.reading(dv, received, d.epoch.Load())}
+		}
+	}
+	return samples, nil
+}
+
+// failed judges an error of a request without effect. Where the caller gave
+// up first, the session is still good; else it is lost.
+func failed(ctx context.Context, s *session, op, instrument string, err error) error {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return lab.E(op, instrument, lab.KindCancelled, err)
+	case ctx.Err() != nil:
+		return lab.E(op, instrument, lab.KindUnavailable, ctx.Err())
+	}
+	s.lose(err)
+	return lab.E(op, instrument, lab.KindUnavailable, err)
+}
+
+// Epoch of an instrument; it grows at every Connect.
+func (l *Link) Epoch(instrument string) uint64 {
+	if d := l.devices[instrument]; d != nil {
+		return d.epoch.Load()
+	}
+	return 0
+}
+
+// Close ends the link for good. A call under way fails at once; an idle
+// session is closed politely, within 0.3 s.
+func (l *Link) Close() error {
+	l.end()
+	idle := l.op.TryLock()
+	if !idle {
+		l.mu.Lock()
+		if l.session != nil {
+			l.session.sock.sever()
+		}
+		l.mu.Unlock()
+		l.op.Lock()
+	}
+	defer l.op.Unlock()
+	if s := l.take(nil); s != nil {
+		s.end(idle && s.lost() == nil)
+	}
+	return nil
+}

@@ -1,0 +1,410 @@
+package gateway
+
+import (
+	"fmt"
+	"time"
+
+	"labgate/lab"
+	"labgate/lab/expr"
+	"labgate/messages"
+	"labgate/safety"
+)
+
+// phase is where a live command is in the commit sequence.
+type phase uint8
+
+const (
+	refreshing phase = iota // the links are asked for what the decision needs
+	committing              // ALLOW and INTENT are on their way to the disk
+	sending                 // the link has it
+	watching                // sent; its done_when is awaited
+	stopping                // its stop is under way; evidence of what was done is awaited
+	closing                 // the outcome is on its way to the disk
+)
+
+// Times that no class states.
+const (
+	refreshWithin = 500 * time.Millisecond // for the links to answer before a decision
+	sendWithin    = 15 * time.Second       // longest exchange
+	settle        = time.Second            // after a stop was to be done, for the readings to show it
+)
+
+// command is a command from its arrival to its durable outcome.
+type command struct {
+	lab.Command
+	spec     *spec
+	phase    phase
+	finally  bool
+	started  time.Time
+	sent     time.Time // when the exchange was over; only later readings count
+	deadline time.Time // of the phase
+	epoch    uint64
+	before   []lab.Reading        // the component's properties at the decision; nil: void
+	values   map[string]lab.Value // what the device returned
+	stopAt   time.Time            // when its stop was ordered
+	stopWhy  string
+	stopKind lab.Kind
+	cancel   string // why it must not be sent any more
+}
+
+// ask admits a command or refuses it. The answer says only that; the outcome
+// is a later message.
+func (c *Core) ask(now time.Time, e Asked) {
+	if cmd := c.live[e.Command.ID]; cmd != nil {
+		c.do(Answer{e.Reply, messages.CommandReply{Command: cmd.ID, Known: true, Accepted: true, State: cmd.state()}})
+		return
+	}
+	if o := c.answered[e.Command.ID]; o != nil {
+		c.do(Answer{e.Reply, messages.CommandReply{Command: o.Command, Known: true, Accepted: o.State != lab.Refused, State: o.State, Issues: o.Issues, Outcome: o}})
+		return
+	}
+	cmd := &command{Command: e.Command, finally: e.Finally, started: now, spec: c.specs[e.Command.Target]}
+	issues := c.admit(now, cmd)
+	if len(issues) > 0 {
+		c.do(Answer{e.Reply, messages.CommandReply{Command: cmd.ID, Accepted: false, State: lab.Refused, Issues: issues}})
+		if cmd.ID != "" {
+			c.refuse(now, cmd, issues)
+		}
+		return
+	}
+	c.do(Answer{e.Reply, messages.CommandReply{Command: cmd.ID, Known: true, Accepted: true, State: lab.Accepted}})
+	c.live[cmd.ID] = cmd
+	c.order = append(c.order, cmd.ID)
+	if cmd.finally && c.finallyLane(now, cmd) {
+		return
+	}
+	c.supersede(now, cmd)
+	cmd.phase, cmd.deadline = refreshing, now.Add(2*refreshWithin)
+	need := append(c.engine.Needs(cmd.Target), cmd.spec.properties()...)
+	c.do(Refresh{cmd.ID, c.ownedOnly(need), refreshWithin})
+}
+
+// ownedOnly drops what another gateway's links would have to answer, and what
+// is named twice.
+func (c *Core) ownedOnly(ids []lab.PropertyID) []lab.PropertyID {
+	seen := map[lab.PropertyID]bool{}
+	var own []lab.PropertyID
+	for _, id := range ids {
+		if c.owned[id.Instrument] != nil && !seen[id] {
+			seen[id] = true
+			own = append(own, id)
+		}
+	}
+	return own
+}
+
+// refreshed decides, and asks for the one durable commit that holds ALLOW and
+// INTENT.
+func (c *Core) refreshed(now time.Time, e Refreshed) {
+	cmd := c.live[e.Command]
+	if cmd == nil || cmd.phase != refreshing {
+		return
+	}
+	if issues := c.recheck(now, cmd); len(issues) > 0 {
+		c.refuse(now, cmd, issues)
+		return
+	}
+	cmd.epoch = c.links[cmd.Target.Instrument].epoch
+	d := c.engine.Decide(now, &cmd.Command, cmd.epoch)
+	if d.Permit == nil {
+		c.refuse(now, cmd, d.Refusals)
+		return
+	}
+	cmd.phase, cmd.deadline = committing, time.Time{}
+	cmd.before = c.snapshot(cmd)
+	allow := c.entry(now, "allow/v1", cmd, map[string]any{"rules": d.Rules, "rules_hash": d.Permit.Rules(), "inputs": d.Used, "epoch": cmd.epoch, "until": d.Permit.NotAfter()})
+	intent := c.entry(now, "intent/v1", cmd, c.intentBody(cmd))
+	intent.Key = "command/" + cmd.ID
+	c.append(func(now time.Time, _ []lab.Ref, err error) { c.intended(now, cmd, d.Permit, err) }, allow, intent)
+}
+
+// intended hands the command to its link, now that its intent is durable.
+func (c *Core) intended(now time.Time, cmd *command, permit *safety.Permit, err error) {
+	switch {
+	case err != nil:
+		c.finish(now, cmd, lab.Outcome{State: lab.NotSent, Kind: lab.KindUnavailable, Say: fmt.Sprintf("its intent could not be made durable: %v", err)})
+	case cmd.cancel != "":
+		c.finish(now, cmd, lab.Outcome{State: lab.NotSent, Kind: cmd.stopKind, Say: cmd.cancel})
+	case c.poisoned != nil:
+		c.finish(now, cmd, lab.Outcome{State: lab.NotSent, Kind: lab.KindUnavailable, Say: "the journal failed"})
+	default:
+		cmd.phase, cmd.deadline = sending, now.Add(sendWithin)
+		c.do(Send{cmd.Command, permit})
+	}
+}
+
+// exchanged takes what the link says of a command that it was given.
+func (c *Core) exchanged(now time.Time, e Exchanged) {
+	cmd := c.live[e.Command]
+	if cmd == nil || cmd.phase != sending && cmd.phase != stopping {
+		return
+	}
+	cmd.sent, cmd.values = now, e.Values
+	if e.Err != nil {
+		c.failed(now, cmd, e.Err)
+		return
+	}
+	c.note(c.entry(now, "sent/v1", cmd, map[string]any{"acked": e.Acked, "first_byte": e.Sent}))
+	if cmd.phase == stopping {
+		return
+	}
+	if cmd.spec.doneWhen == nil {
+		if !e.Acked {
+			c.uncertain(now, cmd, "the device gave no answer, and nothing can be read back")
+			return
+		}
+		c.confirm(now, cmd)
+		return
+	}
+	cmd.phase = watching
+	cmd.deadline = now.Add(cmd.spec.worstTime(now, cmd.Args, sendWithin))
+	c.watch(now, cmd)
+}
+
+// failed sorts an error of a link by what may be assumed about the device.
+func (c *Core) failed(now time.Time, cmd *command, err error) {
+	kind := lab.KindOf(err)
+	o := lab.Outcome{Kind: kind, Say: err.Error()}
+	switch kind {
+	case lab.KindNotSent, lab.KindInvalid, lab.KindDenied, lab.KindExpired, lab.KindUnavailable, lab.KindCancelled, lab.KindBusy, lab.KindConflict:
+		o.State = lab.NotSent
+	case lab.KindDeviceRefused:
+		o.State = lab.Failed
+	case lab.KindContradicted:
+		o.State = lab.Contradicted
+	default:
+		if cmd.phase == stopping {
+			return // its stop is under way; the readings will tell
+		}
+		if cmd.spec.doneWhen != nil {
+			// It may have arrived: read-back may still prove it.
+			cmd.phase, cmd.stopWhy = watching, err.Error()
+			cmd.deadline = now.Add(cmd.spec.worstTime(now, cmd.Args, sendWithin))
+			return
+		}
+		c.uncertain(now, cmd, err.Error())
+		return
+	}
+	c.finish(now, cmd, o)
+}
+
+// watch looks whether a command is done, by readings newer than its exchange.
+func (c *Core) watch(now time.Time, cmd *command) {
+	if cmd.sent.IsZero() || cmd.phase != watching && cmd.phase != stopping || cmd.spec.doneWhen == nil {
+		return
+	}
+	env := cmd.spec.env(now, cmd.sent, cmd.Args, c.engine.Reading, cmd.before)
+	if cmd.spec.doneWhen.Truth(nil, env) == expr.True {
+		c.confirm(now, cmd)
+		return
+	}
+	if cmd.phase == stopping && c.stopSeen(now, cmd) {
+		c.stopped(now, cmd, env)
+	}
+}
+
+// confirm ends a command that did what it was to do.
+func (c *Core) confirm(now time.Time, cmd *command) {
+	o := lab.Outcome{State: lab.Confirmed, Values: map[string]lab.Value{}}
+	env := cmd.spec.env(now, cmd.sent, cmd.Args, c.engine.Reading, cmd.before)
+	for _, g := range cmd.spec.Gives {
+		v, ok := cmd.values[g.Name]
+		if p := cmd.spec.gives[g.Name]; p != nil {
+			v, ok = p.Value(nil, env), true
+		}
+		v, err := g.Type.Conform(v)
+		if !ok || err != nil {
+			o.State, o.Kind = lab.Contradicted, lab.KindContradicted
+			o.Say = fmt.Sprintf("the device says it is done, but its result %q is unusable", g.Name)
+			if err != nil {
+				o.Say += ": " + err.Error()
+			}
+			continue
+		}
+		o.Values[g.Name] = v
+	}
+	c.finish(now, cmd, o)
+}
+
+// commandTick does what is due when a phase has lasted too long.
+func (c *Core) commandTick(now time.Time, cmd *command) {
+	if cmd.deadline.IsZero() || cmd.deadline.After(now) {
+		return
+	}
+	cmd.deadline = time.Time{}
+	switch cmd.phase {
+	case refreshing:
+		c.refreshed(now, Refreshed{cmd.ID})
+	case sending:
+		c.uncertain(now, cmd, "its link has not come back with an answer")
+	case watching:
+		say := "it was not done in the time that its class allows"
+		if cmd.stopWhy != "" {
+			say = cmd.stopWhy
+		}
+		if cmd.spec.StopsWith == "" {
+			c.uncertain(now, cmd, say)
+			return
+		}
+		c.interrupt(now, cmd, lab.KindOutcomeUnknown, say, true)
+	case stopping:
+		c.uncertain(now, cmd, cmd.stopWhy+", and its stop could not be confirmed")
+	}
+}
+
+// interrupt takes a command back: its permit first, then its stop. With
+// order, its own stops_with is sent; without, somebody else's order covers it.
+func (c *Core) interrupt(now time.Time, cmd *command, kind lab.Kind, why string, order bool) {
+	c.engine.Revoke(cmd.ID, why)
+	switch cmd.phase {
+	case refreshing:
+		c.refuse(now, cmd, lab.Issues{{Code: "interrupted", Say: why}})
+	case committing:
+		cmd.cancel, cmd.stopKind = why, kind
+	case sending, watching:
+		if cmd.spec.StopsWith == "" {
+			return // nothing stops it; it ends by itself
+		}
+		cmd.phase, cmd.stopWhy, cmd.stopKind, cmd.stopAt = stopping, why, kind, now
+		stop := lab.CommandID{Instrument: cmd.Target.Instrument, Component: cmd.Target.Component, Command: cmd.spec.StopsWith}
+		cmd.deadline = now.Add(c.specs[stop].Within + settle)
+		if !order {
+			return
+		}
+		o, err := c.engine.Order(stop, safety.OriginStopsWith, why)
+		if err != nil {
+			c.alarm("stop", cmd.Target.Instrument, fmt.Sprintf("%s can't be stopped: %v", cmd.Target, err))
+			return
+		}
+		c.orderAll(now, []*safety.Order{o})
+	}
+}
+
+// stopSeen reports whether the stop of a command shows in readings newer than
+// the moment it was ordered.
+func (c *Core) stopSeen(now time.Time, cmd *command) bool {
+	stop := c.specs[lab.CommandID{Instrument: cmd.Target.Instrument, Component: cmd.Target.Component, Command: cmd.spec.StopsWith}]
+	for _, o := range c.lane {
+		if o.target == stop.id && !o.confirmed {
+			return false
+		}
+	}
+	return stop.doneWhen == nil || stop.doneWhen.Truth(nil, stop.env(now, cmd.stopAt, nil, c.engine.Reading, nil)) == expr.True
+}
+
+// stopped ends an interrupted command with the part that was done.
+func (c *Core) stopped(now time.Time, cmd *command, env *expr.Env) {
+	o := lab.Outcome{State: lab.Failed, Kind: cmd.stopKind, Say: cmd.stopWhy}
+	if cmd.spec.partial != nil {
+		v := cmd.spec.partial.Value(nil, env)
+		if !v.Usable() {
+			return // not known yet: the deadline decides
+		}
+		o.State = lab.Partial
+		q := v.Quantity()
+		if v.Kind == lab.Number {
+			q = c.inUnitOf(cmd.spec, q)
+		}
+		o.Amount = &q
+	}
+	c.finish(now, cmd, o)
+}
+
+// inUnitOf writes an amount in the unit of the argument that asks for it.
+func (c *Core) inUnitOf(s *spec, q lab.Quantity) lab.Quantity {
+	for _, a := range s.Args {
+		if x, err := q.In(a.Type.Unit); err == nil {
+			return x
+		}
+	}
+	return q
+}
+
+// uncertain ends the watch of a command that may or may not have happened. An
+// effectful one is in doubt until evidence or a person settles it; one that
+// may be repeated has failed.
+func (c *Core) uncertain(now time.Time, cmd *command, say string) {
+	if cmd.spec.Effect != lab.Effectful {
+		c.finish(now, cmd, lab.Outcome{State: lab.Failed, Kind: lab.KindOutcomeUnknown, Say: say})
+		return
+	}
+	c.doubts[cmd.ID] = &doubt{cmd.Command, now, say}
+	c.finish(now, cmd, lab.Outcome{State: lab.InDoubt, Kind: lab.KindOutcomeUnknown, Say: say})
+}
+
+// finish makes an outcome durable, and publishes it after that.
+func (c *Core) finish(now time.Time, cmd *command, o lab.Outcome) {
+	o.Command, o.Started, o.Ended = cmd.ID, cmd.started, now
+	cmd.phase, cmd.deadline = closing, time.Time{}
+	c.engine.Revoke(cmd.ID, "it is over")
+	c.append(func(now time.Time, refs []lab.Ref, err error) {
+		c.close(cmd)
+		if err != nil {
+			// Not durable, so not published: after the restart it is in doubt.
+			return
+		}
+		c.answered[cmd.ID] = &o
+		m := messages.Outcome{Instrument: cmd.Target.Instrument, Component: cmd.Target.Component, Name: cmd.Target.Command,
+			Run: cmd.Run, Step: cmd.Step, Principal: cmd.Principal, Outcome: o}
+		if len(refs) > 0 {
+			m.Ref = refs[0]
+		}
+		c.do(Publish{m})
+	}, c.entry(now, "outcome/v1", cmd, o))
+}
+
+// refuse ends a command before anything of it was sent. The denial is
+// journalled without waiting.
+func (c *Core) refuse(now time.Time, cmd *command, issues lab.Issues) {
+	o := lab.Outcome{Command: cmd.ID, State: lab.Refused, Kind: lab.KindDenied, Issues: issues, Say: issues[0].Say, Started: cmd.started, Ended: now}
+	wasLive := c.live[cmd.ID] != nil
+	c.close(cmd)
+	c.answered[cmd.ID] = &o
+	c.note(c.entry(now, "denial/v1", cmd, o))
+	c.do(Publish{messages.Safety{What: messages.SafetyRefusal, Rule: issues[0].Rule, Instruments: []string{cmd.Target.Instrument},
+		Runs: nonEmpty(cmd.Run), Command: cmd.ID, Principal: cmd.Principal, Inputs: issues[0].Inputs, Say: o.Say}})
+	if wasLive {
+		c.do(Publish{messages.Outcome{Instrument: cmd.Target.Instrument, Component: cmd.Target.Component, Name: cmd.Target.Command,
+			Run: cmd.Run, Step: cmd.Step, Principal: cmd.Principal, Outcome: o}})
+	}
+}
+
+// close forgets a live command; its reservation ends.
+func (c *Core) close(cmd *command) {
+	c.engine.Done(cmd.ID)
+	delete(c.live, cmd.ID)
+	for i, id := range c.order {
+		if id == cmd.ID {
+			c.order = append(c.order[:i], c.order[i+1:]...)
+			return
+		}
+	}
+}
+
+func (cmd *command) state() lab.State {
+	switch cmd.phase {
+	case refreshing:
+		return lab.Accepted
+	case committing:
+		return lab.Decided
+	case sending:
+		return lab.Intended
+	}
+	return lab.Sent
+}
+
+// snapshot keeps the component's properties as they are before the command.
+func (c *Core) snapshot(cmd *command) []lab.Reading {
+	list := make([]lab.Reading, len(cmd.spec.class.Properties))
+	for i, p := range cmd.spec.class.Properties {
+		list[i] = c.engine.Reading(lab.PropertyID{Instrument: cmd.Target.Instrument, Component: cmd.Target.Component, Property: p.Name})
+	}
+	return list
+}
+
+func nonEmpty(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}

@@ -1,0 +1,149 @@
+package gateway
+
+import (
+	"time"
+
+	"labgate/lab"
+	"labgate/messages"
+	"labgate/safety"
+)
+
+// Event is something that happened. The closed set is below.
+type Event interface{ event() }
+
+// Events. Reply is an opaque token that comes back in Answer.
+type (
+	// Asked: a command arrived.
+	Asked struct {
+		Command lab.Command
+		Finally bool // a step of the run's finally
+		Reply   any
+	}
+	// OutcomeAsked: somebody wants to know what became of a command.
+	OutcomeAsked struct {
+		Command string
+		Reply   any
+	}
+	// LeaseAsked: a runner takes, renews or releases a lease.
+	LeaseAsked struct {
+		Request messages.LeaseRequest
+		Reply   any
+	}
+	// StopAsked: an emergency stop of one instrument, or of all ("").
+	StopAsked struct {
+		ID, Instrument, Principal, Reason string
+		Reply                             any
+	}
+	// ResetAsked: a person clears a latch.
+	ResetAsked struct {
+		ID, Rule, Principal, Reason string
+		Reply                       any
+	}
+	// ResolveAsked: a person settles a command in doubt; As is done or not_done.
+	ResolveAsked struct {
+		ID, Command, As, Principal, Reason string
+		Reply                              any
+	}
+	// StatusAsked: somebody wants latches, doubts and links.
+	StatusAsked struct{ Reply any }
+	// Readings arrived.
+	Readings struct{ Samples []lab.Sample }
+	// Refreshed: the links were asked for what a decision needs; their
+	// readings came before as Readings.
+	Refreshed struct{ Command string }
+	// Durable: an Append is committed, or failed.
+	Durable struct {
+		Token uint64
+		Refs  []lab.Ref
+		Err   error
+	}
+	// Exchanged: the link has sent a command, or could not.
+	Exchanged struct {
+		Command string
+		Acked   bool
+		Values  map[string]lab.Value // blobs are stored already
+		Sent    time.Time
+		Err     error
+	}
+	// LaneDone: the link has written a safe command, or could not.
+	LaneDone struct {
+		ID    string
+		Acked bool
+		Err   error
+	}
+	// LinkUp: an instrument answered; Epoch is the link's.
+	LinkUp struct {
+		Instrument string
+		Epoch      uint64
+		Identity   string
+	}
+	// LinkLost: an instrument can't be reached.
+	LinkLost struct{ Instrument, Say string }
+	// ClockTrust: wall and monotonic time agree (""), or why not.
+	ClockTrust struct{ Why string }
+	// Tick: only time has passed.
+	Tick struct{}
+)
+
+func (Asked) event()        {}
+func (OutcomeAsked) event() {}
+func (LeaseAsked) event()   {}
+func (StopAsked) event()    {}
+func (ResetAsked) event()   {}
+func (ResolveAsked) event() {}
+func (StatusAsked) event()  {}
+func (Readings) event()     {}
+func (Refreshed) event()    {}
+func (Durable) event()      {}
+func (Exchanged) event()    {}
+func (LaneDone) event()     {}
+func (LinkUp) event()       {}
+func (LinkLost) event()     {}
+func (ClockTrust) event()   {}
+func (Tick) event()         {}
+
+// Action is something to do. The closed set is below.
+type Action interface{ action() }
+
+// Actions.
+type (
+	// Answer a request; the shell adds the envelope.
+	Answer struct {
+		Reply   any
+		Message any // a document of package messages, without its envelope
+	}
+	// Refresh asks the links for properties, then steps with Refreshed.
+	Refresh struct {
+		Command    string
+		Properties []lab.PropertyID
+		Within     time.Duration
+	}
+	// Append entries durably, all or none, then step with Durable.
+	Append struct {
+		Token   uint64
+		Entries []lab.Entry
+	}
+	// Note entries without waiting.
+	Note struct{ Entries []lab.Entry }
+	// Send a command over its link, then step with Exchanged.
+	Send struct {
+		Command lab.Command
+		Permit  *safety.Permit
+	}
+	// Lane sends a safe command before anything else that its link has to do,
+	// then steps with LaneDone.
+	Lane struct {
+		ID    string
+		Order *safety.Order
+	}
+	// Publish a document; the shell knows its subject and adds the envelope.
+	Publish struct{ Message any }
+)
+
+func (Answer) action()  {}
+func (Refresh) action() {}
+func (Append) action()  {}
+func (Note) action()    {}
+func (Send) action()    {}
+func (Lane) action()    {}
+func (Publish) action() {}

@@ -1,0 +1,206 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"labgate/lab"
+	"labgate/messages"
+	"labgate/safety"
+)
+
+// entry makes a journal entry, about a command where there is one. The shell
+// adds origin, boot and sequence.
+func (c *Core) entry(now time.Time, kind string, cmd *command, body any) lab.Entry {
+	e := lab.Entry{Kind: kind, Time: now, Body: messages.Body(body)}
+	if cmd != nil {
+		e.Command, e.Run, e.Step, e.Principal, e.Instrument = cmd.ID, cmd.Run, cmd.Step, cmd.Principal, cmd.Target.Instrument
+		e.Samples, e.Labels = cmd.Samples, cmd.Labels
+	}
+	return e
+}
+
+func (c *Core) note(entries ...lab.Entry) { c.do(Note{entries}) }
+
+// intent is what must be known of a command after a crash.
+type intent struct {
+	Component string               `json:"component"`
+	Name      string               `json:"name"`
+	Args      map[string]lab.Value `json:"args,omitempty"`
+	Lease     uint64               `json:"lease"`
+	NotAfter  time.Time            `json:"not_after"`
+	Epoch     uint64               `json:"epoch"`
+	Hash      string               `json:"hash"` // of the command's bytes
+	Before    map[string]lab.Value `json:"before,omitempty"`
+}
+
+func (c *Core) intentBody(cmd *command) intent {
+	h := cmd.Hash()
+	b := intent{Component: cmd.Target.Component, Name: cmd.Target.Command, Args: cmd.Args, Lease: cmd.Lease, NotAfter: cmd.NotAfter,
+		Epoch: cmd.epoch, Hash: fmt.Sprintf("%x", h), Before: map[string]lab.Value{}}
+	for i, p := range cmd.spec.class.Properties {
+		if r := cmd.before[i]; r.Value.Usable() {
+			b.Before[p.Name] = r.Value
+		}
+	}
+	return b
+}
+
+// Restore takes one entry of the journal, in order, before the first Step. An
+// intent without an outcome is in doubt; latches and fencing numbers go on;
+// what was answered stays answered.
+func (c *Core) Restore(e lab.Entry) error {
+	if e.Time.After(c.lastEntry) {
+		c.lastEntry = e.Time
+	}
+	var err error
+	switch e.Kind {
+	case "intent/v1":
+		var b intent
+		err = json.Unmarshal(e.Body, &b)
+		c.doubts[e.Command] = &doubt{since: e.Time, say: "the gateway went down before its outcome was known",
+			cmd: lab.Command{ID: e.Command, Target: lab.CommandID{Instrument: e.Instrument, Component: b.Component, Command: b.Name}, Args: b.Args,
+				Principal: e.Principal, Run: e.Run, Step: e.Step, Lease: b.Lease, NotAfter: b.NotAfter, Samples: e.Samples, Labels: e.Labels}}
+	case "outcome/v1", "denial/v1":
+		var o lab.Outcome
+		err = json.Unmarshal(e.Body, &o)
+		c.answered[e.Command] = &o
+		if d := c.doubts[e.Command]; d != nil && o.State == lab.InDoubt {
+			d.say = o.Say
+		} else {
+			delete(c.doubts, e.Command)
+		}
+	case "lease/v1":
+		var b struct{ Lease uint64 }
+		err = json.Unmarshal(e.Body, &b)
+		c.fences[e.Instrument] = max(c.fences[e.Instrument], b.Lease)
+	case "trip/v1":
+		var l safety.Latch
+		err = json.Unmarshal(e.Body, &l)
+		c.engine.RestoreLatch(l)
+	case "stop/v1":
+		var b struct{ Latch safety.Latch }
+		err = json.Unmarshal(e.Body, &b)
+		c.engine.RestoreLatch(b.Latch)
+	case "reset/v1":
+		var b struct{ Rule string }
+		err = json.Unmarshal(e.Body, &b)
+		c.engine.DropLatch(b.Rule)
+	}
+	if err != nil {
+		return lab.E("gateway: restore", e.Instrument, lab.KindInternal, fmt.Errorf("%s: %w", e.Kind, err))
+	}
+	return nil
+}
+
+// Restored ends the restore: every intent that is left without an outcome is
+// written down as in doubt, so that the record says so too.
+func (c *Core) Restored(now time.Time) []Action {
+	c.actions = nil
+	for _, id := range sortedKeys(c.doubts) {
+		d := c.doubts[id]
+		if c.answered[id] != nil {
+			continue
+		}
+		o := lab.Outcome{Command: id, State: lab.InDoubt, Kind: lab.KindOutcomeUnknown, Say: d.say, Started: d.since, Ended: now}
+		c.answered[id] = &o
+		cmd := &command{Command: d.cmd}
+		c.note(c.entry(now, "outcome/v1", cmd, o))
+		c.do(Publish{messages.Outcome{Instrument: d.cmd.Target.Instrument, Component: d.cmd.Target.Component, Name: d.cmd.Target.Command,
+			Run: d.cmd.Run, Step: d.cmd.Step, Principal: d.cmd.Principal, Outcome: o}})
+	}
+	return c.actions
+}
+
+// answerOutcome tells what became of a command, at any later time.
+func (c *Core) answerOutcome(e OutcomeAsked) {
+	r := messages.CommandReply{Command: e.Command}
+	if cmd := c.live[e.Command]; cmd != nil {
+		r.Known, r.Accepted, r.State = true, true, cmd.state()
+	} else if o := c.answered[e.Command]; o != nil {
+		r.Known, r.Accepted, r.State, r.Outcome, r.Issues = true, o.State != lab.Refused, o.State, o, o.Issues
+	}
+	c.do(Answer{e.Reply, r})
+}
+
+// resetAsked clears a latch for a person, with a reason.
+func (c *Core) resetAsked(now time.Time, e ResetAsked) {
+	reply := messages.ControlReply{ID: e.ID}
+	defer func() { c.do(Answer{e.Reply, reply}) }()
+	if e.Reason == "" {
+		reply.Say = "a reset needs a reason"
+		return
+	}
+	if err := c.engine.Reset(now, e.Rule); err != nil {
+		reply.Say = err.Error()
+		return
+	}
+	reply.OK, reply.Say = true, e.Rule+" is reset"
+	en := c.entry(now, "reset/v1", nil, map[string]any{"rule": e.Rule, "reason": e.Reason})
+	en.Principal = e.Principal
+	c.note(en)
+	c.do(Publish{messages.Safety{What: messages.SafetyReset, Rule: e.Rule, Principal: e.Principal, Say: fmt.Sprintf("%s reset %s: %s", e.Principal, e.Rule, e.Reason)}})
+}
+
+// resolveAsked settles a command in doubt by a person's word.
+func (c *Core) resolveAsked(now time.Time, e ResolveAsked) {
+	d := c.doubts[e.Command]
+	say := ""
+	switch {
+	case d == nil:
+		say = fmt.Sprintf("no command %s is in doubt here", e.Command)
+	case e.Reason == "":
+		say = "resolving needs a reason"
+	case e.As != "done" && e.As != "not_done":
+		say = "say whether it was done or not_done"
+	}
+	if say != "" {
+		c.do(Answer{e.Reply, messages.ControlReply{ID: e.ID, Say: say}})
+		return
+	}
+	o := *c.answered[e.Command]
+	o.State, o.Say, o.Ended = lab.Resolved, fmt.Sprintf("%s says it was %s: %s", e.Principal, e.As, e.Reason), now
+	en := c.entry(now, "outcome/v1", &command{Command: d.cmd}, o)
+	en.Labels = map[string]string{"resolved_by": e.Principal, "as": e.As}
+	c.append(func(now time.Time, refs []lab.Ref, err error) {
+		reply := messages.ControlReply{ID: e.ID, OK: err == nil, Say: o.Say, Outcome: &o}
+		if err != nil {
+			reply.Say = fmt.Sprintf("it could not be made durable: %v", err)
+			c.do(Answer{e.Reply, reply})
+			return
+		}
+		delete(c.doubts, e.Command)
+		c.answered[e.Command] = &o
+		c.do(Answer{e.Reply, reply})
+		c.do(Publish{messages.Outcome{Instrument: d.cmd.Target.Instrument, Component: d.cmd.Target.Component, Name: d.cmd.Target.Command,
+			Run: d.cmd.Run, Step: d.cmd.Step, Principal: d.cmd.Principal, Outcome: o, Ref: refs[0]}})
+	}, en)
+}
+
+// status is what the gateway knows of itself.
+func (c *Core) status(now time.Time) messages.ControlReply {
+	s := &messages.Status{Gateway: c.name, Ready: c.poisoned == nil && c.engine.Ready(now)}
+	for _, l := range c.engine.Latches() {
+		s.Latches = append(s.Latches, messages.Latch{Rule: l.Rule, Group: l.Group, Since: l.Since, Say: l.Say, Then: l.Inputs})
+	}
+	for _, id := range sortedKeys(c.doubts) {
+		d := c.doubts[id]
+		s.InDoubt = append(s.InDoubt, messages.Doubt{Command: id, Instrument: d.cmd.Target.Instrument, Component: d.cmd.Target.Component,
+			Name: d.cmd.Target.Command, Run: d.cmd.Run, Step: d.cmd.Step, Since: d.since, Say: d.say})
+	}
+	for _, n := range sortedKeys(c.links) {
+		l := c.links[n]
+		s.Ready = s.Ready && l.up
+		s.Links = append(s.Links, messages.LinkStatus{Instrument: n, Up: l.up, Epoch: l.epoch, Identity: l.who, Say: l.say, Insecure: c.owned[n].Link["insecure"] == "true"})
+	}
+	return messages.ControlReply{OK: true, Say: "status of gateway " + c.name, Status: s}
+}
+
+func (c *Core) publishLink(instrument string, l *link) {
+	say := instrument + " is connected"
+	if !l.up {
+		say = instrument + " is lost: " + l.say
+	}
+	c.do(Publish{messages.Safety{What: messages.SafetyLink, Instruments: []string{instrument}, Say: say}})
+}

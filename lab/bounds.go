@@ -1,0 +1,38 @@
+package lab
+
+import "fmt"
+
+// CheckBounds says whether a conforming value lies outside the parameter's
+// bounds, and if so how to repair it. Values are never moved into bounds.
+func (p *Param) CheckBounds(v Value) (Issue, bool) {
+	low, high := "", ""
+	if p.Min != nil {
+		low = "at least " + p.Min.String()
+	}
+	if p.MoreThan != nil {
+		low = "more than " + p.MoreThan.String()
+	}
+	if p.Max != nil {
+		high = "at most " + p.Max.String()
+	}
+	allowed := low
+	if low != "" && high != "" {
+		allowed += ", "
+	}
+	allowed += high
+	issue := func(nearest *Value) (Issue, bool) {
+		return Issue{Code: "out_of_bounds", Path: p.Name, Got: v.String(), Allowed: allowed, Nearest: nearest, Repairable: nearest != nil,
+			Say: fmt.Sprintf("%s is %s; %s is allowed", p.Name, v, allowed)}, true
+	}
+	switch {
+	case v.Kind != Number && v.Kind != Integer:
+		return Issue{}, false
+	case p.Min != nil && v.Base() < p.Min.Base():
+		return issue(p.Min)
+	case p.MoreThan != nil && v.Base() <= p.MoreThan.Base():
+		return issue(nil) // there is no nearest number above an open bound
+	case p.Max != nil && v.Base() > p.Max.Base():
+		return issue(p.Max)
+	}
+	return Issue{}, false
+}

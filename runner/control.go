@@ -1,0 +1,85 @@
+package runner
+
+import (
+	"fmt"
+	"time"
+
+	"labgate/messages"
+)
+
+// control serves what is the runner's of the control subject: the end of runs
+// and queries. Agents may end only their own, and see only their own.
+func (c *Core) control(now time.Time, e ControlAsked) {
+	reply := messages.ControlReply{ID: e.Control.ID}
+	defer func() { c.do(Answer{e.Reply, reply}) }()
+	pr := c.principal(e.Principal)
+	if pr == nil {
+		reply.Say = fmt.Sprintf("%s is nobody this lab knows", e.Principal)
+		return
+	}
+	own := ""
+	if pr.Role == "agent" {
+		own = pr.Name
+	}
+	switch e.Control.Action {
+	case messages.ControlRuns:
+		reply.OK, reply.Runs = true, c.Runs(own)
+		if e.Control.Run != "" {
+			reply.Runs = nil
+			for _, i := range c.Runs(own) {
+				if i.Run == e.Control.Run {
+					reply.Runs = append(reply.Runs, i)
+				}
+			}
+		}
+		reply.Say = plural(len(reply.Runs), "run")
+	case messages.ControlVerdict:
+		rec := c.verdicts[proposalKey(e.Principal, &proposal{Proposal: messages.Proposal{Key: e.Control.Key}})]
+		if rec == nil || !rec.durable {
+			reply.Say = fmt.Sprintf("nothing was answered to key %q of %s", e.Control.Key, e.Principal)
+			return
+		}
+		v := rec.verdict
+		reply.OK, reply.Verdict, reply.Say = true, &v, v.Say
+	case messages.ControlAbort, messages.ControlCancel:
+		r := c.runs[e.Control.Run]
+		if r == nil || own != "" && r.principal != own {
+			reply.Say = fmt.Sprintf("there is no run %q of yours", e.Control.Run)
+			return
+		}
+		reply.OK, reply.Say = c.end(now, r, e)
+	default:
+		reply.Say = fmt.Sprintf("%q can't be asked here", e.Control.Action)
+	}
+}
+
+// end aborts or cancels a run, wherever it is.
+func (c *Core) end(now time.Time, r *run, e ControlAsked) (bool, string) {
+	why := fmt.Sprintf("%s by %s", map[string]string{messages.ControlAbort: "aborted", messages.ControlCancel: "cancelled"}[e.Control.Action], e.Principal)
+	if e.Control.Reason != "" {
+		why += ": " + e.Control.Reason
+	}
+	a := Abort{Reason: why, Exit: messages.ExitAbort}
+	switch r.state {
+	case Queued:
+		for i, q := range c.queue {
+			if q == r {
+				c.queue = append(c.queue[:i], c.queue[i+1:]...)
+				break
+			}
+		}
+		c.neverStarted(now, r, messages.ExitAbort, why)
+		return true, "the run had not begun; it is taken out of the queue"
+	case Leasing:
+		r.abort = &a
+		return true, "the run is ending"
+	case Running, Ending:
+		c.stepMachine(now, r, a)
+		return true, "the run is ending: its cleanup and its finally are carried out"
+	case Held:
+		r.abort, r.state, r.tryAt = &a, Queued, now
+		c.queue = append([]*run{r}, c.queue...)
+		return true, "the run is ending: its instruments are leased again for its finally"
+	}
+	return false, fmt.Sprintf("the run is over: %s", r.state)
+}

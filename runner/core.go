@@ -1,0 +1,227 @@
+// Package runner turns proposals into verdicts and accepted proposals into
+// runs. Core holds the proposals, the queue and the runs; Machine is one run.
+//
+// Both are pure: the time and an event in, actions out. The runner speaks to
+// gateways by messages only; it can't send to an instrument, make a permit or
+// approve itself. Package runner/service is the shell around it.
+package runner
+
+import (
+	"fmt"
+	"sort"
+	"time"
+
+	"labgate/lab"
+	"labgate/messages"
+	"labgate/protocols"
+)
+
+// Principal is who may ask for what, as access.yaml says.
+type Principal struct {
+	Name      string
+	Role      string // agent, scientist, operator, safety
+	Until     time.Time
+	Inline    bool     // may carry a protocol of its own without approval
+	Protocols []string // names that it may run; empty: all
+}
+
+// Preflight says what can be said of a plan before anything moves: refusals,
+// the steps that are proved, and those that are checked live.
+type Preflight func(*protocols.Plan) (refusals lab.Issues, proved []string, live []messages.LiveCheck)
+
+// Options make a Core.
+type Options struct {
+	Lab        *lab.Lab
+	Classes    map[string]*lab.Class
+	Library    []*protocols.Protocol
+	Principals []Principal
+	RulesHash  string
+	Preflight  Preflight
+	IDs        lab.IDs
+	// MaxQueue bounds the accepted proposals that wait; more are rejected with
+	// the advice to try again later.
+	MaxQueue int
+}
+
+// Times of the runner's side of a lease and of its commands.
+const (
+	leaseTTL    = 10 * time.Second
+	leaseRenew  = leaseTTL / 3
+	retryLeases = time.Second            // a run that did not get its instruments tries again
+	telemetryAt = 100 * time.Millisecond // readings that a leased instrument is asked for
+	askOutcome  = 2 * time.Second        // a command without an outcome is asked for again
+)
+
+// Core is the runner's mind. One owner calls it.
+type Core struct {
+	o        Options
+	byName   map[string][]*protocols.Protocol
+	verdicts map[string]*record // by proposalKey, for ever
+	queue    []*run             // accepted, waiting for instruments
+	runs     map[string]*run    // by id, for ever; ended ones keep only what a list shows
+	order    []string
+	byCmd    map[string]*run // live commands
+	waiting  map[uint64]func(now time.Time, refs []lab.Ref, err error)
+	token    uint64
+	actions  []Action
+
+	restoring    *proposal // the proposal whose verdict comes next in the journal
+	restoringKey string
+}
+
+// record is what was answered to a key.
+type record struct {
+	content string // hash of the proposal
+	verdict messages.Verdict
+	durable bool
+	waiters []any // deliveries of the same proposal that came before it was durable
+}
+
+// New makes a Core.
+func New(o Options) *Core {
+	if o.MaxQueue == 0 {
+		o.MaxQueue = 1000
+	}
+	c := &Core{o: o, byName: map[string][]*protocols.Protocol{}, verdicts: map[string]*record{}, runs: map[string]*run{},
+		byCmd: map[string]*run{}, waiting: map[uint64]func(time.Time, []lab.Ref, error){}}
+	for _, p := range o.Library {
+		c.byName[p.Name] = append(c.byName[p.Name], p)
+	}
+	return c
+}
+
+// Step takes one event and returns what is to be done, in order.
+func (c *Core) Step(now time.Time, ev Event) []Action {
+	c.actions = nil
+	switch e := ev.(type) {
+	case Proposed:
+		c.proposed(now, e)
+	case Durable:
+		then := c.waiting[e.Token]
+		delete(c.waiting, e.Token)
+		if then != nil {
+			then(now, e.Refs, e.Err)
+		}
+	case LeaseReplied:
+		c.leaseReplied(now, e)
+	case CommandReplied:
+		c.commandReplied(now, e)
+	case OutcomeArrived:
+		c.outcome(now, e.Outcome)
+	case ReadingArrived:
+		c.reading(now, e)
+	case SafetyArrived:
+		c.safety(now, e.Safety)
+	case ControlAsked:
+		c.control(now, e)
+	case Tick:
+	}
+	c.tick(now)
+	return c.actions
+}
+
+func (c *Core) do(a Action) { c.actions = append(c.actions, a) }
+
+func (c *Core) append(then func(now time.Time, refs []lab.Ref, err error), entries ...lab.Entry) {
+	c.token++
+	c.waiting[c.token] = then
+	c.do(Append{c.token, entries})
+}
+
+// tick does what is due by time alone.
+func (c *Core) tick(now time.Time) {
+	c.startWaiting(now)
+	for _, id := range c.order {
+		if r := c.runs[id]; r.active() {
+			c.runTick(now, r)
+		}
+	}
+}
+
+// Next is the earliest instant at which time alone changes something; zero for
+// never.
+func (c *Core) Next() time.Time {
+	var next time.Time
+	for _, r := range c.queue {
+		next = earlier(next, r.tryAt)
+		next = earlier(next, r.notAfter)
+	}
+	for _, id := range c.order {
+		r := c.runs[id]
+		if !r.active() {
+			continue
+		}
+		if r.machine != nil {
+			next = earlier(next, r.machine.Next())
+		}
+		next = earlier(next, r.renewAt)
+		for _, cmd := range r.commands {
+			next = earlier(next, cmd.askAt)
+		}
+	}
+	return next
+}
+
+func (c *Core) principal(name string) *Principal {
+	for i := range c.o.Principals {
+		if c.o.Principals[i].Name == name {
+			return &c.o.Principals[i]
+		}
+	}
+	return nil
+}
+
+// entry makes a journal entry, about a run where there is one.
+func (c *Core) entry(now time.Time, kind, principal string, r *run, body any) lab.Entry {
+	e := lab.Entry{Kind: kind, Time: now, Principal: principal, Body: messages.Body(body)}
+	if r != nil {
+		e.Run, e.Principal, e.Labels, e.Samples = r.id, r.principal, r.proposal.Labels, r.proposal.Samples
+	}
+	return e
+}
+
+// Runs lists every run, newest last, for people.
+func (c *Core) Runs(principal string) []messages.RunInfo {
+	var list []messages.RunInfo
+	for _, id := range c.order {
+		r := c.runs[id]
+		if principal != "" && r.principal != principal {
+			continue
+		}
+		i := messages.RunInfo{Run: r.id, Principal: r.principal, Protocol: r.proposal.protocolName(), State: string(r.state), Started: r.started,
+			InDoubt: append([]string(nil), r.doubts...), Outputs: r.outputs, Say: r.say}
+		if r.machine != nil {
+			i.Step = r.machine.Where()
+		}
+		if !r.ended.IsZero() {
+			t := r.ended
+			i.Ended = &t
+		}
+		list = append(list, i)
+	}
+	return list
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+// earlier is the earlier of two instants, where zero means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return fmt.Sprintf("1 %s", what)
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,313 @@
+package runner
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"labgate/lab"
+	"labgate/messages"
+	"labgate/protocols"
+)
+
+// proposal is a decoded proposal with what the runner found for it.
+type proposal struct {
+	messages.Proposal
+	content string // hash of its bytes
+}
+
+func (p *proposal) protocolName() string {
+	if p.Protocol != nil {
+		return p.Protocol.Name + "@" + p.Protocol.Version
+	}
+	return "inline"
+}
+
+// proposalKey is unique in the journal for ever: one principal's key. What has
+// no readable key counts by its content.
+func proposalKey(principal string, p *proposal) string {
+	if p.Key == "" {
+		return "proposal/" + principal + "/content/" + p.content
+	}
+	return "proposal/" + principal + "/key/" + p.Key
+}
+
+// proposed answers a proposal: the verdict is durable before it is published
+// and before the delivery is acknowledged.
+func (c *Core) proposed(now time.Time, e Proposed) {
+	decoded, issues := messages.DecodeProposal(e.Data)
+	p := &proposal{decoded, lab.HashText(e.Data)}
+	key := proposalKey(e.Principal, p)
+	if rec := c.verdicts[key]; rec != nil {
+		c.repeated(now, e, p, rec)
+		return
+	}
+	v := messages.Verdict{Proposal: p.ID, Key: p.Key, Principal: e.Principal, Hashes: messages.Hashes{Lab: c.o.Lab.Hash, Rules: c.o.RulesHash}}
+	if p.ID == "" {
+		v.Stream = e.StreamSeq
+	}
+	r := c.judge(now, e.Principal, p, issues, &v)
+	rec := &record{content: p.content, verdict: v, waiters: []any{e.Token}}
+	c.verdicts[key] = rec
+	pe := c.entry(now, "proposal/v1", e.Principal, nil, proposalBody{p.content, p.Proposal, string(clip(e.Data, 4096)), len(issues) > 0})
+	pe.Key = key
+	ve := c.entry(now, "verdict/v1", e.Principal, nil, v)
+	pe.Run, ve.Run = v.Run, v.Run
+	c.append(func(now time.Time, _ []lab.Ref, err error) {
+		if err != nil {
+			delete(c.verdicts, key) // not answered: the delivery comes again
+			return
+		}
+		rec.durable = true
+		c.do(Publish{Principal: e.Principal, Document: v})
+		for _, t := range rec.waiters {
+			c.do(Acknowledge{t})
+		}
+		rec.waiters = nil
+		if r != nil {
+			c.runs[r.id] = r
+			c.order = append(c.order, r.id)
+			c.queue = append(c.queue, r)
+		}
+	}, pe, ve)
+}
+
+// proposalBody is what the journal keeps: enough to bind the plan again.
+type proposalBody struct {
+	Content  string            `json:"content"`
+	Proposal messages.Proposal `json:"proposal"`
+	Raw      string            `json:"raw,omitempty"` // the first bytes as they came
+	Broken   bool              `json:"broken,omitempty"`
+}
+
+func clip(b []byte, n int) []byte {
+	if len(b) > n {
+		b = b[:n]
+	}
+	return []byte(strings.ToValidUTF8(string(b), "\uFFFD"))
+}
+
+// repeated answers a key that was answered before: the same verdict for the
+// same content, a rejection for any other. Neither makes a run.
+func (c *Core) repeated(now time.Time, e Proposed, p *proposal, rec *record) {
+	if rec.content != p.content {
+		v := messages.Verdict{Proposal: p.ID, Key: p.Key, Principal: e.Principal, Decision: messages.RejectedDecision, Hashes: messages.Hashes{Lab: c.o.Lab.Hash, Rules: c.o.RulesHash},
+			Issues: lab.Issues{{Code: "key_reused", Path: "key", Got: p.Key, Say: fmt.Sprintf("key %q was used for another proposal", p.Key), Hint: "a new proposal needs a new key"}}}
+		v.Say = v.Issues[0].Say
+		c.note(c.entry(now, "key_reused/v1", e.Principal, nil, v))
+		c.do(Publish{Principal: e.Principal, Document: v})
+		c.do(Acknowledge{e.Token})
+		return
+	}
+	if !rec.durable {
+		rec.waiters = append(rec.waiters, e.Token)
+		return
+	}
+	c.do(Publish{Principal: e.Principal, Document: rec.verdict})
+	c.do(Acknowledge{e.Token})
+}
+
+func (c *Core) note(entries ...lab.Entry) { c.do(Note{entries}) }
+
+// judge fills the verdict with every issue at once. It returns a run to queue
+// if there is none.
+func (c *Core) judge(now time.Time, who string, p *proposal, issues lab.Issues, v *messages.Verdict) *run {
+	issues = append(issues, c.mayPropose(now, who, p)...)
+	if p.NotAfter != nil && !now.Before(*p.NotAfter) {
+		issues = append(issues, lab.Issue{Code: "expired", Path: "not_after", Got: p.NotAfter.Format(time.RFC3339), Say: "the proposal has expired: its not_after is past"})
+	}
+	proto, more := c.findProtocol(who, p)
+	issues = append(issues, more...)
+	var plan *protocols.Plan
+	if proto != nil {
+		v.Hashes.Protocol = proto.Hash
+		plan, more = c.plan(proto, p)
+		issues = append(issues, without(more, issues)...)
+		issues = append(issues, checkPredicts(proto, p)...)
+	}
+	if plan != nil {
+		v.Hashes.Plan = plan.Hash
+		v.Bill = bill(&plan.Bill)
+		refusals, proved, live := c.o.Preflight(plan)
+		issues = append(issues, refusals...)
+		v.Proved, v.Live = proved, live
+		issues = append(issues, checkBudget(p, plan)...)
+	}
+	if len(issues) == 0 && len(c.queue) >= c.o.MaxQueue {
+		issues = append(issues, lab.Issue{Code: "busy", Say: fmt.Sprintf("%s wait already", plural(len(c.queue), "run")), Hint: "try again in a minute, under a new key"})
+	}
+	v.Issues = issues
+	if len(issues) > 0 || plan == nil {
+		v.Decision = messages.RejectedDecision
+		v.Say = fmt.Sprintf("rejected: %s", plural(len(issues), "issue"))
+		if len(issues) == 1 {
+			v.Say = "rejected: " + issues[0].Say
+		}
+		return nil
+	}
+	v.Decision, v.Run = messages.AcceptedDecision, c.o.IDs.New(now)
+	v.Say = fmt.Sprintf("accepted as run %s; it takes about %.0f s, at most %.0f s", v.Run, plan.Bill.Expected.Seconds(), plan.Bill.Worst.Seconds())
+	return newRun(v.Run, who, p, plan, now)
+}
+
+// without drops issues whose path was reported already: a value that can't be
+// read is not also missing.
+func without(more, have lab.Issues) lab.Issues {
+	var out lab.Issues
+	for _, m := range more {
+		told := false
+		for _, h := range have {
+			told = told || m.Path != "" && (h.Path == m.Path || strings.HasPrefix(h.Path, m.Path+"."))
+		}
+		if !told {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// mayPropose asks who it is and what they may do.
+func (c *Core) mayPropose(now time.Time, who string, p *proposal) lab.Issues {
+	pr := c.principal(who)
+	if pr == nil {
+		return lab.Issues{{Code: "not_vetted", Say: fmt.Sprintf("%s is nobody this lab knows", who)}}
+	}
+	var is lab.Issues
+	if !pr.Until.IsZero() && !now.Before(pr.Until) {
+		is = append(is, lab.Issue{Code: "not_vetted", Say: fmt.Sprintf("%s was vetted until %s", who, pr.Until.Format("2006-01-02"))})
+	}
+	if p.Protocol != nil && len(pr.Protocols) > 0 && !containsText(pr.Protocols, p.Protocol.Name) {
+		is = append(is, lab.Issue{Code: "not_allowed", Path: "protocol.name", Got: p.Protocol.Name, Allowed: strings.Join(pr.Protocols, ", "), Say: fmt.Sprintf("%s may not run %s", who, p.Protocol.Name)})
+	}
+	if p.Inline != "" && !pr.Inline {
+		is = append(is, lab.Issue{Code: "not_allowed", Path: "protocol_inline", Say: fmt.Sprintf("%s may not bring a protocol of its own", who)})
+	}
+	return is
+}
+
+func containsText(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// findProtocol resolves the protocol that a proposal names or carries.
+func (c *Core) findProtocol(who string, p *proposal) (*protocols.Protocol, lab.Issues) {
+	if p.Inline != "" {
+		proto, is := protocols.Parse("protocol_inline", []byte(p.Inline), c.o.Classes)
+		for i := range is {
+			is[i].Path = "protocol_inline"
+		}
+		if len(is) > 0 {
+			return nil, is
+		}
+		return proto, nil
+	}
+	if p.Protocol == nil || p.Protocol.Name == "" {
+		return nil, nil // reported by the decoder
+	}
+	versions := c.byName[p.Protocol.Name]
+	if len(versions) == 0 {
+		i := lab.Issue{Code: "unknown_protocol", Path: "protocol.name", Got: p.Protocol.Name, Say: fmt.Sprintf("there is no protocol %q", clipText(p.Protocol.Name)), Allowed: strings.Join(sortedKeys(c.byName), ", ")}
+		if near := lab.Nearest(p.Protocol.Name, sortedKeys(c.byName)); near != "" {
+			v := lab.TextValue(near)
+			i.Nearest, i.Repairable, i.Hint = &v, true, fmt.Sprintf("did you mean %q?", near)
+		}
+		return nil, lab.Issues{i}
+	}
+	var have []string
+	for _, x := range versions {
+		if x.Version == p.Protocol.Version {
+			if p.Protocol.Hash != "" && p.Protocol.Hash != x.Hash {
+				return x, lab.Issues{{Code: "hash_mismatch", Path: "protocol.hash", Got: clipText(p.Protocol.Hash), Allowed: x.Hash, Say: fmt.Sprintf("%s %s has other content than the proposal says", x.Name, x.Version)}}
+			}
+			return x, nil
+		}
+		have = append(have, x.Version)
+	}
+	i := lab.Issue{Code: "unknown_version", Path: "protocol.version", Got: p.Protocol.Version, Allowed: strings.Join(have, ", "),
+		Say: fmt.Sprintf("%s has no version %q", p.Protocol.Name, clipText(p.Protocol.Version))}
+	if len(have) == 1 && p.Protocol.Version != "" {
+		v := lab.TextValue(have[0])
+		i.Nearest, i.Repairable = &v, true
+	}
+	// The inputs are still checked, against the version that there is.
+	return versions[len(versions)-1], lab.Issues{i}
+}
+
+func clipText(s string) string {
+	if len(s) > 64 {
+		return s[:64] + "…"
+	}
+	return s
+}
+
+// plan checks the inputs and binds the roles; both report everything.
+func (c *Core) plan(proto *protocols.Protocol, p *proposal) (*protocols.Plan, lab.Issues) {
+	inputs, issues := proto.CheckInputs(p.Inputs)
+	if len(issues) > 0 {
+		// Roles don't depend on the inputs: say now what is wrong with them.
+		return nil, append(issues, protocols.CheckRoles(proto, c.o.Lab)...)
+	}
+	plan, more := protocols.Bind(proto, c.o.Lab, inputs)
+	if len(more) > 0 {
+		return nil, more
+	}
+	return plan, nil
+}
+
+// checkPredicts: a prediction must be of an output, in its dimension.
+func checkPredicts(proto *protocols.Protocol, p *proposal) lab.Issues {
+	var is lab.Issues
+	for _, n := range sortedKeys(p.Predicts) {
+		var out *protocols.Output
+		var names []string
+		for i := range proto.Outputs {
+			names = append(names, proto.Outputs[i].Name)
+			if proto.Outputs[i].Name == n {
+				out = &proto.Outputs[i]
+			}
+		}
+		path := "predicts." + n
+		if out == nil {
+			is = append(is, lab.Issue{Code: "unknown_output", Path: path, Got: n, Allowed: strings.Join(names, ", "), Say: fmt.Sprintf("%s has no output %q", proto.Name, clipText(n))})
+			continue
+		}
+		u, err := lab.ParseUnit(p.Predicts[n].Unit)
+		if err == nil && out.Type.Kind == lab.Number && u.Dim() != out.Type.Unit.Dim() {
+			is = append(is, lab.Issue{Code: "wrong_dimension", Path: path + ".unit", Got: u.String(), Allowed: out.Type.Unit.String(), Say: fmt.Sprintf("%s is a %s, not a %s", n, out.Type.Unit.Dim(), u.Dim())})
+		}
+	}
+	return is
+}
+
+// checkBudget: the proposal's own budget must leave room for the plan as it is
+// expected to go; at run time it is enforced to the second.
+func checkBudget(p *proposal, plan *protocols.Plan) lab.Issues {
+	var is lab.Issues
+	if p.Budget == nil {
+		return nil
+	}
+	if q := p.Budget.Time; q != nil {
+		d, err := q.Duration()
+		switch {
+		case err != nil || d <= 0:
+			is = append(is, lab.Issue{Code: "wrong_dimension", Path: "budget.time", Got: q.String(), Say: fmt.Sprintf("budget.time is %s, not a duration", q)})
+		case d < plan.Bill.Expected:
+			n := lab.NumberValue(lab.Seconds(plan.Bill.Worst))
+			is = append(is, lab.Issue{Code: "over_budget", Path: "budget.time", Got: q.String(), Allowed: "at least " + lab.Seconds(plan.Bill.Expected).String(), Nearest: &n, Repairable: true, Say: fmt.Sprintf("the plan takes about %.1f s; the proposal's budget is %s", plan.Bill.Expected.Seconds(), q)})
+		}
+	}
+	if n := p.Budget.Exposures; n != nil && *n < plan.Bill.Exposures {
+		v := lab.IntegerValue(int64(plan.Bill.Exposures))
+		is = append(is, lab.Issue{Code: "over_budget", Path: "budget.exposures", Got: fmt.Sprint(*n), Nearest: &v, Repairable: true, Say: fmt.Sprintf("the plan may take %s; the proposal's budget is %d", plural(plan.Bill.Exposures, "exposure"), *n)})
+	}
+	return is
+}
+
+func bill(b *protocols.Bill) *messages.Bill {
+	return &messages.Bill{Expected: lab.Seconds(b.Expected), Worst: lab.Seconds(b.Worst), Exposures: b.Exposures, Commands: b.Commands, Consumption: b.Consumption}
+}

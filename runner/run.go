@@ -1,0 +1,507 @@
+package runner
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"labgate/lab"
+	"labgate/messages"
+	"labgate/protocols"
+)
+
+// RunState is where a run is in its life.
+type RunState string
+
+// The states of a run.
+const (
+	Queued  RunState = "queued"
+	Leasing RunState = "leasing"
+	Running RunState = "running"
+	Held    RunState = "held" // waits for a person; nothing of it moves
+	Ending  RunState = "ending"
+	Done    RunState = "done"
+	Aborted RunState = "aborted"
+	Failed  RunState = "failed"
+)
+
+// run is one execution of a plan, with its leases and its live commands.
+type run struct {
+	id        string
+	principal string
+	proposal  *proposal
+	plan      *protocols.Plan
+	machine   *Machine
+	state     RunState
+	say       string
+	queued    time.Time
+	started   time.Time
+	ended     time.Time
+	notAfter  time.Time // of the proposal: a run that has not begun by then never does
+	tryAt     time.Time // when leases are asked for again
+	renewAt   time.Time
+	leases    map[string]uint64 // instrument to fencing number
+	commands  map[string]*runCommand
+	doubts    []string
+	outputs   map[string]lab.Value
+	events    map[string]int // by descriptor
+	abort     *Abort         // asked before there were leases
+	held      bool           // found unfinished after a restart
+}
+
+// runCommand is a command that a run waits for.
+type runCommand struct {
+	id, gateway, instrument string
+	askAt                   time.Time // when its outcome is asked for
+	notAfter                time.Time
+}
+
+func newRun(id, principal string, p *proposal, plan *protocols.Plan, now time.Time) *run {
+	r := &run{id: id, principal: principal, proposal: p, plan: plan, state: Queued, queued: now, tryAt: now, leases: map[string]uint64{}, commands: map[string]*runCommand{}, events: map[string]int{}}
+	if p.NotAfter != nil {
+		r.notAfter = *p.NotAfter
+	}
+	return r
+}
+
+func (r *run) active() bool { return r.state == Leasing || r.state == Running || r.state == Ending }
+
+// startWaiting gives instruments to the runs that wait, oldest first. A run
+// that waits keeps its instruments from younger ones: nobody starves.
+func (c *Core) startWaiting(now time.Time) {
+	taken := map[string]bool{}
+	for _, id := range c.order {
+		if r := c.runs[id]; r.active() {
+			for _, in := range r.plan.Instruments {
+				taken[in] = true
+			}
+		}
+	}
+	var rest []*run
+	for _, r := range c.queue {
+		if !r.notAfter.IsZero() && !now.Before(r.notAfter) {
+			c.neverStarted(now, r, messages.ExitFail, "the proposal expired before its instruments were free")
+			continue
+		}
+		free := !r.tryAt.After(now)
+		for _, in := range r.plan.Instruments {
+			free = free && !taken[in]
+			taken[in] = true
+		}
+		if !free {
+			rest = append(rest, r)
+			continue
+		}
+		r.state = Leasing
+		c.askLease(r)
+	}
+	c.queue = rest
+}
+
+func (c *Core) neverStarted(now time.Time, r *run, exit, reason string) {
+	r.state, r.say, r.ended = Failed, reason, now
+	if exit == messages.ExitAbort {
+		r.state = Aborted
+	}
+	c.document(now, r, messages.RunStop{UID: c.o.IDs.New(now), RunStart: r.id, ExitStatus: exit, Reason: reason, NumEvents: map[string]int{}, Started: r.queued})
+}
+
+// askLease asks for the next instrument, in sorted order: two runs can't wait
+// for each other.
+func (c *Core) askLease(r *run) {
+	for _, in := range r.plan.Instruments {
+		if _, have := r.leases[in]; !have {
+			c.do(Lease{c.o.Lab.Instrument(in).Gateway, messages.LeaseRequest{Action: messages.LeaseTake, Instrument: in, Run: r.id, Principal: r.principal,
+				TTL: lab.Seconds(leaseTTL), PlanHash: r.plan.Hash, RulesHash: c.o.RulesHash, Limits: r.plan.Limits(), Telemetry: lab.Seconds(telemetryAt)}})
+			return
+		}
+	}
+}
+
+func (c *Core) leaseReplied(now time.Time, e LeaseReplied) {
+	r := c.runs[e.Run]
+	if r == nil || e.Action == messages.LeaseRelease {
+		return
+	}
+	problem := ""
+	switch {
+	case e.Err != nil:
+		problem = fmt.Sprintf("no answer about the lease on %s: %v", e.Reply.Instrument, e.Err)
+	case !e.Reply.OK && len(e.Reply.Issues) > 0:
+		problem = e.Reply.Issues[0].Say
+	case !e.Reply.OK:
+		problem = "the lease on " + e.Reply.Instrument + " was refused"
+	}
+	if e.Action == messages.LeaseRenew {
+		if problem != "" && e.Err == nil && r.machine != nil {
+			c.stepMachine(now, r, Abort{Reason: problem, Exit: messages.ExitAbort})
+		}
+		return
+	}
+	if r.state != Leasing {
+		return
+	}
+	if problem != "" {
+		c.releaseAll(r)
+		r.state, r.say, r.tryAt = Queued, problem, now.Add(retryLeases)
+		c.queue = append([]*run{r}, c.queue...)
+		return
+	}
+	r.leases[e.Reply.Instrument] = e.Reply.Lease
+	if len(r.leases) < len(r.plan.Instruments) {
+		c.askLease(r)
+		return
+	}
+	c.begin(now, r)
+}
+
+func (c *Core) releaseAll(r *run) {
+	for _, in := range sortedKeys(r.leases) {
+		c.do(Lease{c.o.Lab.Instrument(in).Gateway, messages.LeaseRequest{Action: messages.LeaseRelease, Instrument: in, Run: r.id, Principal: r.principal,
+			Lease: r.leases[in], TTL: lab.Seconds(leaseTTL), PlanHash: r.plan.Hash, RulesHash: c.o.RulesHash, Telemetry: lab.Seconds(telemetryAt)}})
+	}
+	r.leases = map[string]uint64{}
+}
+
+// begin starts the machine, now that every instrument is held.
+func (c *Core) begin(now time.Time, r *run) {
+	r.renewAt = now.Add(leaseRenew)
+	budget := r.plan.Protocol.Budget.Time
+	if b := r.proposal.Budget; b != nil && b.Time != nil {
+		if d, err := b.Time.Duration(); err == nil && (budget == 0 || d < budget) {
+			budget = d
+		}
+	}
+	exposures := r.plan.Protocol.Budget.Exposures
+	if b := r.proposal.Budget; b != nil && b.Exposures != nil && (exposures == 0 || *b.Exposures < exposures) {
+		exposures = *b.Exposures
+	}
+	r.machine = NewMachine(r.id, r.plan, c.o.IDs, Bounds{Time: budget, Exposures: exposures})
+	if r.abort != nil {
+		// A person ends a run that a restart has held: only its cleanup and its
+		// finally are left to do.
+		r.state = Ending
+		c.stepMachine(now, r, *r.abort)
+		return
+	}
+	r.state, r.started = Running, now
+	roles := map[string]string{}
+	for name, b := range r.plan.Bindings {
+		roles[name] = b.Instrument.Name
+	}
+	c.document(now, r, messages.RunStart{UID: r.id, Principal: r.principal, Proposal: r.proposal.ID, Campaign: r.proposal.Campaign,
+		Protocol: messages.ProtocolRef{Name: r.plan.Protocol.Name, Version: r.plan.Protocol.Version, Hash: r.plan.Protocol.Hash}, Inputs: r.plan.Inputs, Roles: roles,
+		Hypothesis: r.proposal.Hypothesis, Predicts: r.proposal.Predicts, Labels: r.proposal.Labels, Samples: r.proposal.Samples,
+		Hashes: messages.Hashes{Protocol: r.plan.Protocol.Hash, Plan: r.plan.Hash, Lab: c.o.Lab.Hash, Rules: c.o.RulesHash}})
+	c.stepMachine(now, r, Begin{})
+}
+
+// document makes a run's document durable, then publishes it.
+func (c *Core) document(now time.Time, r *run, doc any) {
+	kind := ""
+	switch doc.(type) {
+	case messages.RunStart:
+		kind = messages.KindRunStart
+	case messages.RunDescriptor:
+		kind = messages.KindRunDescriptor
+	case messages.RunEvent:
+		kind = messages.KindRunEvent
+	case messages.RunResource:
+		kind = messages.KindRunResource
+	case messages.RunStop:
+		kind = messages.KindRunStop
+	}
+	c.append(func(_ time.Time, _ []lab.Ref, err error) {
+		if err == nil {
+			c.do(Publish{r.principal, r.id, doc})
+		}
+	}, c.entry(now, kind, r.principal, r, doc))
+}
+
+// runTick renews leases, asks for late outcomes, and lets the machine's time
+// pass.
+func (c *Core) runTick(now time.Time, r *run) {
+	if !r.renewAt.IsZero() && !r.renewAt.After(now) && r.machine != nil {
+		r.renewAt = now.Add(leaseRenew)
+		for _, in := range sortedKeys(r.leases) {
+			c.do(Lease{c.o.Lab.Instrument(in).Gateway, messages.LeaseRequest{Action: messages.LeaseRenew, Instrument: in, Run: r.id, Principal: r.principal,
+				Lease: r.leases[in], TTL: lab.Seconds(leaseTTL), PlanHash: r.plan.Hash, RulesHash: c.o.RulesHash, Telemetry: lab.Seconds(telemetryAt)}})
+		}
+	}
+	for _, id := range sortedKeys(r.commands) {
+		if cmd := r.commands[id]; !cmd.askAt.After(now) {
+			cmd.askAt = now.Add(askOutcome)
+			c.do(Query{cmd.gateway, cmd.instrument, id})
+		}
+	}
+	if r.machine != nil && r.active() {
+		c.stepMachine(now, r, Pass{})
+	}
+}
+
+// stepMachine lets the run's machine act, and does what it asks for.
+func (c *Core) stepMachine(now time.Time, r *run, ev MachineEvent) {
+	for _, a := range r.machine.Step(now, ev) {
+		switch a := a.(type) {
+		case DoCommand:
+			c.sendCommand(now, r, a)
+		case Measured:
+			c.measured(now, r, a)
+		case Ended:
+			c.endRun(now, r, a)
+		}
+	}
+}
+
+func (c *Core) sendCommand(now time.Time, r *run, a DoCommand) {
+	in := a.Command.Target.Instrument
+	gw := c.o.Lab.Instrument(in).Gateway
+	r.commands[a.Command.ID] = &runCommand{a.Command.ID, gw, in, now.Add(askOutcome), a.Command.NotAfter}
+	c.byCmd[a.Command.ID] = r
+	c.do(Command{gw, messages.Command{ID: a.Command.ID, Instrument: in, Component: a.Command.Target.Component, Command: a.Command.Target.Command, Args: a.Command.Args,
+		Principal: r.principal, Run: r.id, Step: a.Command.Step, Lease: r.leases[in], Finally: a.Finally, NotAfter: a.Command.NotAfter,
+		Samples: r.proposal.Samples, Labels: r.proposal.Labels}})
+}
+
+// commandReplied: a refusal is an outcome; an acceptance only says that one
+// will come. A gateway that does not know a command whose time is over never
+// had it.
+func (c *Core) commandReplied(now time.Time, e CommandReplied) {
+	r := c.byCmd[e.Command]
+	if r == nil {
+		return
+	}
+	cmd := r.commands[e.Command]
+	switch {
+	case e.Err != nil:
+		if now.After(cmd.notAfter.Add(askOutcome)) {
+			c.outcomeOf(now, r, lab.Outcome{Command: e.Command, State: lab.InDoubt, Kind: lab.KindUnavailable, Say: fmt.Sprintf("its gateway does not answer: %v", e.Err)}, lab.Ref{})
+		}
+	case e.Reply.Outcome != nil && e.Reply.State != lab.Accepted:
+		c.outcomeOf(now, r, *e.Reply.Outcome, lab.Ref{})
+	case !e.Reply.Known && !e.Reply.Accepted && len(e.Reply.Issues) > 0:
+		c.outcomeOf(now, r, lab.Outcome{Command: e.Command, State: lab.Refused, Kind: lab.KindDenied, Issues: e.Reply.Issues, Say: e.Reply.Issues[0].Say}, lab.Ref{})
+	case !e.Reply.Known && !e.Reply.Accepted && now.After(cmd.notAfter):
+		c.outcomeOf(now, r, lab.Outcome{Command: e.Command, State: lab.NotSent, Kind: lab.KindExpired, Say: "the gateway never had it, and its time is over"}, lab.Ref{})
+	}
+}
+
+func (c *Core) outcome(now time.Time, m messages.Outcome) {
+	if r := c.byCmd[m.Outcome.Command]; r != nil {
+		c.outcomeOf(now, r, m.Outcome, m.Ref)
+		return
+	}
+	if r := c.runs[m.Run]; r != nil && m.Outcome.State == lab.Resolved {
+		var left []string
+		for _, id := range r.doubts {
+			if id != m.Outcome.Command {
+				left = append(left, id)
+			}
+		}
+		r.doubts = left
+	} else if r != nil && m.Outcome.State == lab.InDoubt && !containsText(r.doubts, m.Outcome.Command) {
+		r.doubts = append(r.doubts, m.Outcome.Command)
+	}
+}
+
+func (c *Core) outcomeOf(now time.Time, r *run, o lab.Outcome, ref lab.Ref) {
+	delete(r.commands, o.Command)
+	delete(c.byCmd, o.Command)
+	if o.State == lab.InDoubt {
+		r.doubts = append(r.doubts, o.Command)
+	}
+	if r.machine != nil {
+		c.stepMachine(now, r, CommandEnded{o, ref})
+	}
+}
+
+func (c *Core) reading(now time.Time, e ReadingArrived) {
+	for _, id := range c.order {
+		if r := c.runs[id]; r.machine != nil && r.active() && r.machine.Wants(e.ID) {
+			c.stepMachine(now, r, ReadingCame{e.ID, e.Reading})
+		}
+	}
+}
+
+// safety ends the runs that a trip, a stop or a lost lease touches.
+func (c *Core) safety(now time.Time, s messages.Safety) {
+	if s.RunAction == "" {
+		return
+	}
+	for _, id := range s.Runs {
+		if r := c.runs[id]; r != nil && r.machine != nil && r.active() {
+			c.stepMachine(now, r, Abort{Reason: s.Say, Rule: s.Rule, Exit: messages.ExitAbort, Trip: s.What != messages.SafetyLeaseLost})
+		}
+	}
+}
+
+// measured makes one step's values an event of the run.
+func (c *Core) measured(now time.Time, r *run, a Measured) {
+	if r.events[a.Step] == 0 {
+		d := messages.RunDescriptor{UID: r.id + "/" + a.Step, RunStart: r.id, Name: a.Step, DataKeys: map[string]messages.DataKey{}}
+		for n, v := range a.Data {
+			d.DataKeys[n] = dataKey(v, a.Source)
+		}
+		c.document(now, r, d)
+	}
+	r.events[a.Step]++
+	for _, n := range sortedKeys(a.Data) {
+		if b := a.Data[n].Blob; b != nil {
+			c.document(now, r, messages.RunResource{UID: c.o.IDs.New(now), RunStart: r.id, Step: a.Step, Name: n, Blob: *b})
+		}
+	}
+	c.document(now, r, messages.RunEvent{UID: c.o.IDs.New(now), Descriptor: r.id + "/" + a.Step, RunStart: r.id, SeqNum: r.events[a.Step],
+		Step: a.Step, Command: a.Command, Data: a.Data, Outcome: a.State, Ref: a.Ref, Say: a.Say})
+}
+
+func dataKey(v lab.Value, source string) messages.DataKey {
+	k := messages.DataKey{Source: source, DType: map[lab.TypeKind]string{lab.Number: "number", lab.Integer: "integer", lab.Bool: "boolean", lab.Table: "table", lab.Blob: "image"}[v.Kind]}
+	if k.DType == "" {
+		k.DType = "string"
+	}
+	if v.Kind == lab.Number {
+		k.Unit = v.Unit.String()
+	}
+	return k
+}
+
+// endRun writes the stop document, scores the predictions, and gives the
+// instruments back.
+func (c *Core) endRun(now time.Time, r *run, a Ended) {
+	r.state = map[string]RunState{messages.ExitSuccess: Done, messages.ExitAbort: Aborted}[a.Exit]
+	if r.state == "" {
+		r.state = Failed
+	}
+	r.ended, r.say, r.outputs = now, a.Reason, a.Outputs
+	stop := messages.RunStop{UID: c.o.IDs.New(now), RunStart: r.id, ExitStatus: a.Exit, Reason: a.Reason, Rule: a.Rule, NumEvents: r.events, Outputs: a.Outputs,
+		Scores: scores(r.proposal.Predicts, a.Outputs), Seconds: now.Sub(r.started).Seconds(), Started: r.started}
+	if r.started.IsZero() {
+		stop.Seconds, stop.Started = 0, r.queued
+	}
+	c.document(now, r, stop)
+	c.releaseAll(r)
+	for id := range r.commands {
+		delete(c.byCmd, id)
+	}
+	r.commands, r.machine, r.renewAt = map[string]*runCommand{}, nil, time.Time{}
+	if len(r.doubts) > 0 {
+		r.say += fmt.Sprintf(" (%s in doubt)", plural(len(r.doubts), "command"))
+	}
+}
+
+// scores compares what was predicted before the run with what was measured.
+func scores(predicts map[string]messages.Prediction, outputs map[string]lab.Value) map[string]messages.Score {
+	out := map[string]messages.Score{}
+	for n, p := range predicts {
+		v, ok := outputs[n]
+		u, err := lab.ParseUnit(p.Unit)
+		if !ok || err != nil || v.Kind != lab.Number {
+			continue
+		}
+		q, err := v.Quantity().In(u)
+		if err != nil {
+			continue
+		}
+		s := messages.Score{Predicted: p, Measured: q, Error: q.Value - p.Value}
+		if z := s.Error / p.SD; p.SD > 0 && !math.IsInf(z, 0) {
+			s.Z = &z
+		}
+		out[n] = s
+	}
+	return out
+}
+
+// Restore takes one entry of the journal, in order, before the first Step.
+func (c *Core) Restore(e lab.Entry) error {
+	var err error
+	switch e.Kind {
+	case "proposal/v1":
+		var b proposalBody
+		if err = json.Unmarshal(e.Body, &b); err == nil {
+			c.verdicts[e.Key] = &record{content: b.Content, durable: true, verdict: messages.Verdict{Proposal: b.Proposal.ID}}
+			c.restoring = &proposal{b.Proposal, b.Content}
+			c.restoringKey = e.Key
+		}
+	case "verdict/v1":
+		var v messages.Verdict
+		if err = json.Unmarshal(e.Body, &v); err == nil {
+			err = c.restoreVerdict(e, v)
+		}
+	case messages.KindRunStart:
+		if r := c.runs[e.Run]; r != nil {
+			r.started = e.Time
+		}
+	case messages.KindRunStop:
+		var d messages.RunStop
+		err = json.Unmarshal(e.Body, &d)
+		if r := c.runs[e.Run]; r != nil && err == nil {
+			r.ended, r.say, r.outputs = e.Time, d.Reason, d.Outputs
+			r.state = map[string]RunState{messages.ExitSuccess: Done, messages.ExitAbort: Aborted}[d.ExitStatus]
+			if r.state == "" {
+				r.state = Failed
+			}
+		}
+	case "outcome/v1":
+		var o lab.Outcome
+		err = json.Unmarshal(e.Body, &o)
+		if r := c.runs[e.Run]; r != nil && err == nil {
+			c.outcome(e.Time, messages.Outcome{Run: e.Run, Outcome: o})
+		}
+	}
+	if err != nil {
+		return lab.E("runner: restore", e.Instrument, lab.KindInternal, fmt.Errorf("%s: %w", e.Kind, err))
+	}
+	return nil
+}
+
+// restoreVerdict puts back what was answered, and the run if there is one.
+func (c *Core) restoreVerdict(e lab.Entry, v messages.Verdict) error {
+	rec := c.verdicts[c.restoringKey]
+	if rec == nil || c.restoring == nil {
+		return nil // a key used again; nothing hangs on it
+	}
+	rec.verdict = v
+	p := c.restoring
+	c.restoring = nil
+	if v.Decision != messages.AcceptedDecision {
+		return nil
+	}
+	r := newRun(v.Run, v.Principal, p, nil, e.Time)
+	c.runs[r.id] = r
+	c.order = append(c.order, r.id)
+	proto, is := c.findProtocol(v.Principal, p)
+	if proto == nil || len(is) > 0 || proto.Hash != v.Hashes.Protocol {
+		r.say = "its protocol is not the one that was accepted"
+		return nil
+	}
+	plan, is := c.plan(proto, p)
+	if plan == nil || len(is) > 0 {
+		r.say = "its plan can't be bound any more"
+		return nil
+	}
+	r.plan = plan
+	return nil
+}
+
+// Restored ends the restore. A run that had begun is held until a person says
+// what becomes of it; one that had not begun waits in the queue as before.
+func (c *Core) Restored(now time.Time) []Action {
+	c.actions = nil
+	for _, id := range c.order {
+		r := c.runs[id]
+		if r.state != Queued {
+			continue
+		}
+		switch {
+		case r.plan == nil:
+			c.neverStarted(now, r, messages.ExitFail, "after a restart: "+r.say)
+		case r.started.IsZero():
+			c.queue = append(c.queue, r)
+		default:
+			r.state, r.held, r.say = Held, true, "the process went down while it ran; nothing moves until a person ends it"
+			c.note(c.entry(now, "run_held/v1", r.principal, r, map[string]any{"why": r.say, "in_doubt": r.doubts}))
+		}
+	}
+	return c.actions
+}

@@ -1,0 +1,261 @@
+package safety
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"labgate/lab"
+	"labgate/lab/expr"
+)
+
+// Decision is the engine's answer to one command. The zero Decision denies.
+type Decision struct {
+	Permit   *Permit    // nil: denied
+	Refusals lab.Issues // every reason, each with its rule
+	Used     []lab.Used // the readings that the decision stood on
+	Rules    []string   // the rules that were asked
+}
+
+// Needs lists the properties that the decision about a command will read, so
+// that they can be read afresh.
+func (e *Engine) Needs(target lab.CommandID) []lab.PropertyID {
+	seen := map[int]bool{}
+	var ids []lab.PropertyID
+	add := func(p *expr.Program) {
+		for _, s := range p.Slots() {
+			if s < len(e.rules.properties) && !seen[s] {
+				seen[s] = true
+				ids = append(ids, e.rules.properties[s])
+			}
+		}
+	}
+	for _, r := range e.rules.byCommand[target] {
+		if r.expr != nil {
+			add(r.expr)
+		}
+	}
+	return ids
+}
+
+// Decide decides and reserves in one act: an allowed command counts from now
+// on, until Done, in every later decision. The permit it returns is good for
+// this command, in this epoch, until the first reading that it stood on grows
+// stale.
+func (e *Engine) Decide(now time.Time, cmd *lab.Command, epoch uint64) Decision {
+	var d Decision
+	spec := e.lab.CommandSpec(cmd.Target)
+	if spec == nil {
+		d.refuse(lab.Issue{Code: "undeclared", Path: "command", Got: cmd.Target.String(), Say: fmt.Sprintf("no command %s is declared", cmd.Target)})
+		return d
+	}
+	if cmd.Hash() == [32]byte{} {
+		d.refuse(lab.Issue{Code: "not_finite", Path: "args", Say: "an argument is not a finite value"})
+		return d
+	}
+	if spec.Effect != lab.Read && spec.Effect != lab.Safe {
+		e.checkStarting(now, &d)
+		e.checkLatches(cmd.Target, &d)
+	}
+	until := now.Add(maxPermit)
+	if !cmd.NotAfter.IsZero() && cmd.NotAfter.Before(until) {
+		until = cmd.NotAfter
+	}
+	o := &outstanding{cmd: cmd, args: e.argReadings(now, cmd)}
+	e.loadArgs(o.args)
+	for _, r := range e.rules.byCommand[cmd.Target] {
+		d.Rules = append(d.Rules, r.ID)
+		switch r.Kind {
+		case LimitRule:
+			r.checkLimit(cmd, &d)
+		case PermissiveRule:
+			if h := e.checkPermissive(now, r, r.expr.NewState(), &d, &until); !r.AtStart {
+				o.held = append(o.held, h)
+			}
+		}
+	}
+	if spec.Effect != lab.Safe {
+		for _, s := range e.scoped[cmd.Run] {
+			d.Rules = append(d.Rules, s.rule.ID)
+			o.held = append(o.held, e.checkPermissive(now, s.rule, s.windows, &d, &until))
+		}
+	}
+	if len(d.Refusals) > 0 {
+		return d
+	}
+	d.Permit = &Permit{command: cmd.Hash(), epoch: epoch, lease: cmd.Lease, rules: e.rules.Hash, notAfter: until}
+	d.Permit.state.Store(permitFresh)
+	o.permit = d.Permit
+	e.out = append(e.out, o)
+	return d
+}
+
+func (d *Decision) refuse(i lab.Issue) { d.Refusals = append(d.Refusals, i) }
+
+// checkStarting denies effects until every trip has been decidable once.
+func (e *Engine) checkStarting(now time.Time, d *Decision) {
+	for _, t := range e.trips {
+		if !t.everKnown && now.Before(e.startBy) {
+			d.refuse(lab.Issue{Code: "starting", Rule: t.rule.ID, Inputs: e.used(now, t.rule.expr), Say: fmt.Sprintf("the inputs of %s were not good yet since the start", t.rule.ID), Hint: "wait and try again"})
+		}
+	}
+}
+
+func (e *Engine) checkLatches(target lab.CommandID, d *Decision) {
+	for _, l := range e.latches {
+		if !l.denies(target) {
+			continue
+		}
+		d.refuse(lab.Issue{Code: "latched", Rule: l.Rule, Say: fmt.Sprintf("%s, at %s, and nobody has reset it", l.Say, l.Since.UTC().Format(time.RFC3339)),
+			Hint: "a person must look, and reset it with a reason"})
+	}
+}
+
+func (l *Latch) denies(target lab.CommandID) bool {
+	for _, m := range l.Mitigates {
+		if m == target.String() {
+			return false
+		}
+	}
+	if l.Group == "stop" && len(l.Instruments) == 0 {
+		return true
+	}
+	for _, in := range l.Instruments {
+		if in == target.Instrument {
+			return true
+		}
+	}
+	return false
+}
+
+// checkLimit bounds an argument. A value that is no number is refused.
+func (r *Rule) checkLimit(cmd *lab.Command, d *Decision) {
+	for _, t := range r.Targets {
+		if t.Command != cmd.Target {
+			continue
+		}
+		v, ok := cmd.Args[t.Arg]
+		path := "args." + t.Arg
+		if !ok || !v.Usable() || v.Kind != lab.Number && v.Kind != lab.Integer {
+			d.refuse(lab.Issue{Code: "limit", Rule: r.ID, Path: path, Got: v.String(), Say: fmt.Sprintf("%s: %s is %s, not a number", r.ID, t.Arg, v)})
+			continue
+		}
+		for _, b := range []struct {
+			bound *lab.Quantity
+			word  string
+			over  bool
+		}{{r.Max, "at most", r.Max != nil && v.Base() > r.Max.Base()}, {r.Min, "at least", r.Min != nil && v.Base() < r.Min.Base()}} {
+			if !b.over {
+				continue
+			}
+			i := lab.Issue{Code: "limit", Rule: r.ID, Path: path, Got: v.String(), Allowed: b.word + " " + b.bound.String(), Repairable: true,
+				Say: fmt.Sprintf("%s: %s is %s; %s %s is allowed", r.ID, t.Arg, v, b.word, b.bound)}
+			if q, err := b.bound.In(v.Unit); err == nil {
+				n := lab.NumberValue(q)
+				if v.Kind == lab.Integer {
+					n = lab.IntegerValue(int64(q.Value))
+				}
+				i.Nearest = &n
+			}
+			d.refuse(i)
+		}
+	}
+}
+
+// checkPermissive asks a condition now; unknown denies. It shortens the
+// permit to the life of the readings it stood on.
+func (e *Engine) checkPermissive(now time.Time, r *Rule, windows *expr.State, d *Decision, until *time.Time) *heldRule {
+	env := e.env(now)
+	if r.expr.Windows() {
+		r.expr.Observe(windows, env)
+	}
+	used := e.used(now, r.expr)
+	d.Used = append(d.Used, used...)
+	if truth := r.expr.Truth(windows, env); truth != expr.True {
+		d.refuse(lab.Issue{Code: "permissive", Rule: r.ID, Inputs: used, Allowed: r.expr.Source().Text,
+			Say: fmt.Sprintf("%s: %s is %s%s", r.ID, r.expr.Source().Text, word(truth), sayUsed(used)), Hint: r.About})
+	}
+	for _, s := range r.expr.Slots() {
+		if at := e.staleAt(s); !at.IsZero() && at.Before(*until) {
+			*until = at
+		}
+	}
+	return &heldRule{rule: r, windows: windows, next: e.nextLook(now, r.expr, windows)}
+}
+
+func sayUsed(used []lab.Used) string {
+	var parts []string
+	for _, u := range used {
+		switch {
+		case u.Why != "":
+			parts = append(parts, u.Signal+" is "+u.Why)
+		case u.Value != nil:
+			parts = append(parts, fmt.Sprintf("%s is %s", u.Signal, u.Value))
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
+}
+
+// argReadings puts a command's arguments where rule expressions find them.
+func (e *Engine) argReadings(now time.Time, cmd *lab.Command) []lab.Reading {
+	readings := make([]lab.Reading, len(e.rules.argNames))
+	for i, n := range e.rules.argNames {
+		if v, ok := cmd.Args[n]; ok {
+			readings[i] = lab.Reading{Value: v, Quality: lab.Good, Source: now, Received: now}
+		}
+	}
+	return readings
+}
+
+func (e *Engine) loadArgs(args []lab.Reading) {
+	copy(e.slots[e.rules.argBase:], args)
+}
+
+// Done ends a command's reservation, whatever its outcome.
+func (e *Engine) Done(command string) {
+	for i, o := range e.out {
+		if o.cmd.ID == command {
+			o.permit.revoke("the command is done")
+			e.out = append(e.out[:i], e.out[i+1:]...)
+			return
+		}
+	}
+}
+
+// Revoke takes a command's permit back: no further byte of it may leave. It
+// comes before the stop is queued.
+func (e *Engine) Revoke(command, why string) {
+	for _, o := range e.out {
+		if o.cmd.ID == command {
+			o.permit.revoke(why)
+		}
+	}
+}
+
+// Scope puts a run's own limits in force: expressions over the lab's
+// properties that must hold for as long as a command of the run is under way.
+// They are added to the lab's rules, so they can only tighten.
+func (e *Engine) Scope(run string, limits []string) error {
+	var list []*scoped
+	for i, text := range limits {
+		p, err := expr.Compile(lab.Source{Text: text}, e.rules.scope())
+		if err == nil && p.Type().Kind != lab.Bool {
+			err = fmt.Errorf("%s is no condition", text)
+		}
+		if err != nil {
+			return lab.E("safety: run limit", "", lab.KindInvalid, err)
+		}
+		r := &Rule{ID: fmt.Sprintf("run limit %d", i+1), Kind: PermissiveRule, About: "a limit of the run's own protocol", expr: p}
+		list = append(list, &scoped{rule: r, windows: p.NewState()})
+	}
+	if len(list) > 0 {
+		e.scoped[run] = list
+	}
+	return nil
+}
+
+// Unscope ends a run's own limits.
+func (e *Engine) Unscope(run string) { delete(e.scoped, run) }
