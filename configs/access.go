@@ -74,7 +74,7 @@ func ParseAccess(file string, data []byte) ([]Principal, lab.Issues) {
 		return nil, is
 	}
 	r := newReader(is)
-	f := r.Map(root, "access file", "principals")
+	f := r.Map(root, "principals file", "principals")
 	var ps []Principal
 	keys := map[string]Principal{}
 	for _, e := range r.entries(f.Require("principals"), "principals") {
@@ -120,12 +120,7 @@ func (r reader) principal(e entry) Principal {
 func (r reader) may(n *strict.Node, p *Principal) {
 	f := r.Map(n, "may", "inline", "protocols", "proposals")
 	if i := f.Get("inline"); i != nil {
-		w := r.word(i, "inline", inlineNames...)
-		for k, name := range inlineNames {
-			if name == w {
-				p.May.Inline = Inline(k)
-			}
-		}
+		p.May.Inline = r.inline(i)
 	}
 	if l := f.Get("protocols"); l != nil {
 		p.May.Protocols = r.texts(l, "protocol")
@@ -139,6 +134,18 @@ func (r reader) may(n *strict.Node, p *Principal) {
 			r.add(q.Pos(), "bad_value", "as in 60 per h", "proposals: %v", err)
 		}
 	}
+}
+
+// inline reads the answer by its spelling: here a plain no is a word of the
+// set, not a boolean in disguise.
+func (r reader) inline(n *strict.Node) Inline {
+	for k, name := range inlineNames {
+		if name == n.Text() {
+			return Inline(k)
+		}
+	}
+	r.add(n.Pos(), "bad_value", "one of "+strings.Join(inlineNames, ", "), "inline: %q is not understood%s", n.Text(), didYouMean(n.Text(), inlineNames))
+	return InlineNo
 }
 
 // parseRate reads "60 per h" or "5 per 10 min".

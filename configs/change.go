@@ -115,8 +115,15 @@ func (r reader) typed(src lab.Source, s expr.Scope, want lab.Type, what string) 
 		if got.Kind == lab.Number && want.Kind == lab.Number {
 			code = "wrong_dimension"
 		}
-		r.add(src.Pos, code, "", "%s: %s is a %s; a %s is wanted", what, src.Text, got, want)
+		r.add(src.Pos, code, "", "%s: %s is %s; %s is wanted", what, src.Text, sayType(got), sayType(want))
 	}
+}
+
+func sayType(t lab.Type) string {
+	if t.Kind == lab.Number && t.Unit.Dim() == lab.None {
+		return "a plain number"
+	}
+	return "a " + t.String()
 }
 
 // fits reports whether an expression of type got may stand where want is

@@ -128,7 +128,7 @@ func (r reader) checkKeys(f *strict.Fields, c *lab.CommandSpec) {
 }
 
 func (r reader) param(e entry, what string, more ...string) lab.Param {
-	f := r.Map(e.node, what, append(append([]string(nil), typeKeys...), more...)...)
+	f := r.Map(e.node, "command "+what, append(append([]string(nil), typeKeys...), more...)...)
 	p := lab.Param{Name: r.name(e, what), Pos: e.pos}
 	p.Type = r.typeOf(f, what+" "+p.Name)
 	if what == "argument" {
@@ -148,7 +148,7 @@ func (r reader) takes(n *strict.Node, c *lab.CommandSpec) {
 	}
 	list := r.List(n)
 	if len(list) != 2 {
-		r.add(n.Pos(), "bad_value", "takes: [expected, worst]", "takes of %s has %d times", c.Name, len(list))
+		r.add(n.Pos(), "bad_value", "takes: [expected, worst]", "takes of %s is two times; these are %d", c.Name, len(list))
 		return
 	}
 	c.Expected, c.Worst = r.source(list[0]), r.source(list[1])

@@ -10,15 +10,15 @@ import (
 )
 
 // instrument reads one instrument and adds it to the lab.
-func (r *labReader) instrument(e entry, physical bool) {
-	f := r.Map(e.node, "instrument", "profile", "gateway", "link", "settings", "holds", "limits", "safe",
+func (r *labReader) instrument(e entry) {
+	f := r.Map(e.node, "lab instrument", "profile", "gateway", "link", "settings", "holds", "limits", "safe",
 		"on_start", "on_lease_loss", "on_gateway_death", "affects")
 	in := &lab.Instrument{Name: r.name(e, "instrument"), Gateway: r.gateway, Pos: e.pos}
 	if n := f.Get("gateway"); n != nil {
 		in.Gateway = r.Name(n, "gateway")
 	}
 	in.Profile = r.profile(f.Require("profile"))
-	r.reactions(f, in, physical)
+	r.reactions(f, in)
 	in.Holds = r.holds(f.Get("holds"))
 	if in.Profile == nil {
 		r.broken = true
@@ -65,7 +65,7 @@ func (r *labReader) profile(n *strict.Node) *lab.Profile {
 // reactions reads what happens to the instrument when something else fails. A
 // simulated lab may leave them out; on_lease_loss is then filled in when the
 // safe list is known.
-func (r *labReader) reactions(f *strict.Fields, in *lab.Instrument, physical bool) {
+func (r *labReader) reactions(f *strict.Fields, in *lab.Instrument) {
 	for _, x := range []struct {
 		key   string
 		to    *string
@@ -80,7 +80,7 @@ func (r *labReader) reactions(f *strict.Fields, in *lab.Instrument, physical boo
 		switch {
 		case n != nil:
 			*x.to = r.word(n, x.key, "keep", x.other)
-		case physical:
+		case r.physical:
 			r.add(in.Pos, "missing_key", x.key+": keep, or "+x.other, "%s says nothing about %s; in a physical lab it has to", in.Name, x.key)
 		default:
 			*x.to = x.def
@@ -88,19 +88,32 @@ func (r *labReader) reactions(f *strict.Fields, in *lab.Instrument, physical boo
 	}
 }
 
+// The dimensions of concentrations; a fraction has none.
+var (
+	molar   = lab.Dim{N: 1, L: -3}
+	molal   = lab.Dim{N: 1, M: -1}
+	density = lab.Dim{M: 1, L: -3}
+)
+
 func (r *labReader) holds(n *strict.Node) *lab.Holds {
 	if n == nil {
 		return nil
 	}
-	f := r.Map(n, "holds", "substance", "concentration")
+	f := r.Map(n, "reagent", "substance", "concentration")
 	h := &lab.Holds{Substance: r.text(f.Require("substance"), "substance", 100)}
 	if c := f.Get("concentration"); c != nil {
 		before := len(r.Issues)
 		q := r.Quantity(c)
-		h.Concentration = &q
-		if len(r.Issues) == before && q.Value < 0 {
-			r.add(c.Pos(), "out_of_bounds", "", "concentration is %s", q)
+		switch d := q.Unit.Dim(); {
+		case len(r.Issues) > before:
+		case c.LooksNumeric():
+			r.add(c.Pos(), "no_unit", "in mol/L, g/L, mol/kg or %", "the concentration %s has no unit", c.Text())
+		case d != lab.None && d != molar && d != molal && d != density:
+			r.add(c.Pos(), "wrong_dimension", "in mol/L, g/L, mol/kg or %", "%s is a %s; a concentration is wanted", q, d)
+		case q.Value < 0:
+			r.add(c.Pos(), "out_of_bounds", "", "the concentration is %s; it can't be negative", q)
 		}
+		h.Concentration = &q
 	}
 	return h
 }

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"fmt"
 	"io/fs"
 	"strings"
 	"time"
@@ -58,32 +59,35 @@ const maxInstruments = 256
 
 // ParseLab reads a lab file and checks it against its profiles. It reports
 // every issue at once; with any issue there is no lab. A profile that is there
-// but nil stands for one that could not be read: what would need it is not
-// checked. The lab has no Hash: that is over more than this file.
+// but nil stands for one that could not be read: what needs it is not checked,
+// and there is no lab either. The lab has no Hash: that is over more than this
+// file.
 func ParseLab(file string, data []byte, profiles map[string]*lab.Profile) (*lab.Lab, LabFile, lab.Issues) {
-	l, more, is := parseLab(file, data, profiles)
-	if len(is) > 0 {
+	l, more, whole, is := parseLab(file, data, profiles)
+	if len(is) > 0 || !whole {
 		return nil, LabFile{}, is
 	}
 	return l, more, nil
 }
 
 // parseLab returns, beside the issues, what it could read, so that the files
-// that a faulty lab file names are checked all the same.
-func parseLab(file string, data []byte, profiles map[string]*lab.Profile) (*lab.Lab, LabFile, lab.Issues) {
+// that a faulty lab file names are checked all the same, and whether all its
+// instruments are there.
+func parseLab(file string, data []byte, profiles map[string]*lab.Profile) (l *lab.Lab, more LabFile, whole bool, is lab.Issues) {
 	root, is := strict.Parse(file, data)
 	if root == nil {
-		return nil, LabFile{}, is
+		return nil, LabFile{}, false, is
 	}
 	r := labReader{reader: newReader(is), lab: &lab.Lab{Pos: root.Pos()}, profiles: profiles}
-	more := r.file(root)
-	return r.lab, more, r.done()
+	more = r.file(root)
+	return r.lab, more, !r.broken, r.done()
 }
 
 // labReader is a reader in the middle of a lab file.
 type labReader struct {
 	reader
 	lab      *lab.Lab
+	physical bool
 	gateway  string
 	profiles map[string]*lab.Profile
 	affects  []pendingAffects
@@ -97,7 +101,7 @@ func (r *labReader) file(root *strict.Node) LabFile {
 		r.lab.Name, r.lab.Pos = r.Name(n, "lab"), n.Pos()
 	}
 	kind := r.word(f.Require("kind"), "kind", "simulated", "physical")
-	r.lab.Simulated = kind == "simulated"
+	r.lab.Simulated, r.physical = kind == "simulated", kind == "physical"
 	if n := f.Require("gateway"); n != nil {
 		r.gateway = r.Name(n, "gateway")
 	}
@@ -106,13 +110,13 @@ func (r *labReader) file(root *strict.Node) LabFile {
 		r.add(f.Get("instruments").Pos(), "too_many", "", "%d instruments; at most %d", len(es), maxInstruments)
 	}
 	for _, e := range es {
-		r.instrument(e, kind == "physical")
+		r.instrument(e)
 	}
 	r.checkAddresses()
 	r.resolveAffects()
 	more := LabFile{StartWithin: DefaultStartWithin, Assemblies: r.assemblies(f.Get("assemblies"))}
 	interlocks := f.Get("interlocks")
-	if kind == "physical" {
+	if r.physical {
 		interlocks = f.Require("interlocks")
 	}
 	more.Interlocks, more.Access, more.Protocols = r.path(interlocks), r.path(f.Get("access")), r.path(f.Get("protocols"))
@@ -222,8 +226,8 @@ func (r *labReader) checkRef(ref string) error {
 	if in != nil && (len(parts) == 1 || len(parts) == 2 && in.Profile.Component(parts[1]) != nil) {
 		return nil
 	}
-	if in == nil && len(parts) == 1 {
-		ref += ".x" // for the same message as everywhere
+	if in == nil {
+		return fmt.Errorf("no instrument %q in lab %s%s", parts[0], r.lab.Name, didYouMean(parts[0], r.lab.Names()))
 	}
 	_, _, err := r.lab.ResolveProperty(ref)
 	return err

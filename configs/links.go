@@ -18,7 +18,7 @@ func (r *labReader) linkOf(n *strict.Node, in *lab.Instrument) {
 	in.Link = map[string]string{}
 	switch in.Profile.Link.Kind {
 	case lab.LinkSerial:
-		f := r.Map(n, "serial link", "port", "address")
+		f := r.Map(n, "link of kind serial", "port", "address")
 		r.put(in, "port", r.address(f.Require("port"), "port"))
 		r.put(in, "address", "0")
 		if a := f.Get("address"); a != nil {
@@ -29,9 +29,9 @@ func (r *labReader) linkOf(n *strict.Node, in *lab.Instrument) {
 			in.Link["address"] = strconv.FormatInt(x, 10)
 		}
 	case lab.LinkOPCUA:
-		r.opcua(r.Map(n, "opcua link", "endpoint", "insecure"), in)
+		r.opcua(r.Map(n, "link of kind opcua", "endpoint", "insecure"), in)
 	case lab.LinkMQTT:
-		f := r.Map(n, "mqtt link", "broker", "prefix")
+		f := r.Map(n, "link of kind mqtt", "broker", "prefix")
 		b := f.Require("broker")
 		if r.put(in, "broker", r.address(b, "broker")); in.Link["broker"] != "" && in.Link["broker"] != "embedded" && !simulated(in.Link["broker"]) && !hasScheme(in.Link["broker"], "tcp", "ssl") {
 			r.add(b.Pos(), "bad_value", "embedded, tcp://host:1883 or ssl://host:8883", "broker %q is not the address of a broker", in.Link["broker"])
@@ -46,7 +46,7 @@ func (r *labReader) linkOf(n *strict.Node, in *lab.Instrument) {
 		}
 	}
 	for _, v := range in.Link {
-		if simulated(v) && !r.lab.Simulated {
+		if simulated(v) && r.physical {
 			r.add(n.Pos(), "simulated_link", "give its real address, or make the lab kind: simulated", "%s is at %s, a simulated device; the lab is not simulated", in.Name, v)
 		}
 	}

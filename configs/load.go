@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"labgate/lab"
+	"labgate/safety"
 )
 
 // Config is a lab with everything that its folder says.
@@ -21,8 +22,9 @@ type Config struct {
 	Classes  map[string]*lab.Class   // all that are known, by name
 	Profiles map[string]*lab.Profile // all that are known, by name
 
-	Interlocks     []byte // nil: the lab has none
-	InterlocksFile string // for messages
+	Interlocks     []byte        // nil: the lab has none
+	InterlocksFile string        // for messages
+	Rules          *safety.Rules // the interlocks, compiled, with the limits of the lab file
 	ProtocolFiles  map[string][]byte
 	Access         []byte // nil: the lab file names none
 	AccessFile     string // for messages
@@ -53,11 +55,11 @@ func Load(folder fs.FS, name string) (*Config, error) {
 	l.classes(builtin, own)
 	l.profiles(builtin, own)
 	l.lab(own)
+	l.rules()
 	l.issues.Sort()
 	if err := l.issues.Err(); err != nil {
 		return nil, err
 	}
-	l.config.Lab.Hash = l.hash()
 	return l.config, nil
 }
 
@@ -136,7 +138,7 @@ func (l *loader) walk(t tree, dir string) []string {
 		case ".yaml":
 			files = append(files, p)
 		case ".yml", ".YAML", ".YML":
-			l.add(t.say(p), "bad_path", "name it .yaml", "%s would be left out for its name", p)
+			l.add(t.say(p), "bad_path", "name it .yaml", "this file would be left out for its name")
 		}
 		if len(files) > maxFiles {
 			return fmt.Errorf("more than %d files", maxFiles)
@@ -210,7 +212,7 @@ func (l *loader) lab(t tree) {
 	if !ok {
 		return
 	}
-	la, more, is := parseLab(t.say("lab.yaml"), data, l.config.Profiles)
+	la, more, _, is := parseLab(t.say("lab.yaml"), data, l.config.Profiles)
 	l.issues = append(l.issues, is...)
 	if la == nil {
 		return
@@ -238,6 +240,25 @@ func (l *loader) lab(t tree) {
 			}
 		}
 	}
+}
+
+// noRules stands for the interlocks of a lab that has none.
+const noRules = "interlocks: none\nrules: []\n"
+
+// rules compiles the interlocks, for a lab that is otherwise sound.
+func (l *loader) rules() {
+	c := l.config
+	if len(l.issues) > 0 {
+		return
+	}
+	c.Lab.Hash = l.hash()
+	data := c.Interlocks
+	if data == nil {
+		data = []byte(noRules) // the limits of the lab file hold all the same
+	}
+	var is lab.Issues
+	c.Rules, is = safety.Parse(c.InterlocksFile, data, c.Lab)
+	l.issues = append(l.issues, is...)
 }
 
 // hash is over the lab file, the interlocks, and the profiles and classes that

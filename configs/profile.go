@@ -153,7 +153,7 @@ func (r profileReader) setting(e entry) lab.Setting {
 func (r profileReader) exchanges(n *strict.Node) []lab.Exchange {
 	var out []lab.Exchange
 	for _, e := range r.List(n) {
-		f := r.Map(e, "exchange", "send", "reply")
+		f := r.Map(e, "serial exchange", "send", "reply")
 		out = append(out, r.exchange(f))
 	}
 	if len(out) == 0 || len(out) > maxExchanges {
@@ -178,12 +178,12 @@ func (r profileReader) exchange(f *strict.Fields) lab.Exchange {
 func (r profileReader) identify(n *strict.Node) lab.Exchange {
 	switch r.p.Link.Kind {
 	case lab.LinkSerial:
-		return r.exchange(r.Map(n, "identify", "send", "reply"))
+		return r.exchange(r.Map(n, "device identification", "send", "reply"))
 	case lab.LinkOPCUA:
-		f := r.Map(n, "identify", "node")
+		f := r.Map(n, "device identification", "node")
 		return lab.Exchange{Send: r.nodeID(f.Require("node")), Pos: n.Pos()}
 	case lab.LinkMQTT:
-		f := r.Map(n, "identify", "pointer")
+		f := r.Map(n, "device identification", "pointer")
 		return lab.Exchange{Send: r.pointer(f.Require("pointer")), Pos: n.Pos()}
 	case lab.LinkMemory:
 		r.add(n.Pos(), "unknown_key", "", "a memory instrument has nobody to identify")

@@ -1,7 +1,6 @@
 package configs
 
 import (
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -166,6 +165,8 @@ func (r reader) value(n *strict.Node, t lab.Type, what string) (v lab.Value, ok 
 	switch {
 	case err == nil:
 		return conformed, true
+	case v.Kind == lab.Number && n.LooksNumeric():
+		r.add(n.Pos(), "no_unit", "write "+n.Text()+" "+t.Unit.String()+", if that is what you mean", "%s: %s has no unit; a %s is wanted", what, n.Text(), t.Unit.Dim())
 	case v.Kind == lab.Number:
 		r.add(n.Pos(), "wrong_dimension", "", "%s: %v", what, err)
 	case t.Kind == lab.Enum:
@@ -178,16 +179,10 @@ func (r reader) value(n *strict.Node, t lab.Type, what string) (v lab.Value, ok 
 
 // number reads a quantity; a dimensionless one may be a bare number.
 func (r reader) number(n *strict.Node, t lab.Type) lab.Value {
-	if t.Unit.Dim() == lab.None && bare(n) {
+	if t.Unit.Dim() == lab.None && n.LooksNumeric() {
 		return lab.NumberValue(lab.Quantity{Value: r.Number(n), Unit: lab.One})
 	}
 	return lab.NumberValue(r.Quantity(n))
-}
-
-// bare reports whether a scalar is a number without a unit.
-func bare(n *strict.Node) bool {
-	_, err := strconv.ParseFloat(n.Text(), 64)
-	return err == nil
 }
 
 // compile checks an expression in a scope. It returns nil where that was

@@ -15,6 +15,9 @@ var plainTypes = map[string]lab.TypeKind{"bool": lab.Bool, "integer": lab.Intege
 // typeOf reads the type that a property, argument, result or setting
 // declares. A Missing type was reported.
 func (r reader) typeOf(f *strict.Fields, what string) lab.Type {
+	if f.Pos() == (lab.Pos{}) {
+		return lab.Type{} // it is no map, which was reported
+	}
 	var given []string
 	for _, k := range typeKeys {
 		if f.Get(k) != nil {
@@ -97,7 +100,7 @@ func (r reader) bounds(f *strict.Fields, p *lab.Param) {
 }
 
 func (r reader) bound(n *strict.Node, t lab.Type, what string) (lab.Value, bool) {
-	if t.Kind != lab.Number || !bare(n) {
+	if t.Kind != lab.Number || !n.LooksNumeric() {
 		return r.value(n, t, what)
 	}
 	before := len(r.Issues)

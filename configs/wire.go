@@ -22,7 +22,7 @@ func (r profileReader) link(n *strict.Node) {
 		}
 		return
 	}
-	f := r.Map(n, kind+" link", append([]string{"kind"}, keys[kind]...)...)
+	f := r.Map(n, "link of kind "+kind, append([]string{"kind"}, keys[kind]...)...)
 	l := &r.p.Link
 	l.Kind = lab.LinkKind(kind)
 	l.ReplyWithin = r.positive(f.Require("reply_within"), "reply_within")
@@ -129,7 +129,7 @@ func (r profileReader) wireNumber(f *strict.Fields, t lab.Type, what string) (u 
 	switch {
 	case t.Kind == lab.Integer || len(r.Issues) > before:
 	case n == nil && t.Unit.Dim() != lab.None:
-		r.add(f.Pos(), "missing_unit", "unit: "+t.Unit.String()+", if that is what the device speaks", "%s is a %s; nothing says in which unit the wire has it", what, t.Unit.Dim())
+		r.add(f.Pos(), "no_unit", "unit: "+t.Unit.String()+", if that is what the device speaks", "%s is a %s; nothing says in which unit the wire has it", what, t.Unit.Dim())
 	case n != nil && u.Dim() != t.Unit.Dim():
 		r.add(n.Pos(), "wrong_dimension", "", "%s is a %s, not a %s (%s)", what, t.Unit.Dim(), u.Dim(), u)
 	}
@@ -259,7 +259,7 @@ func (r profileReader) inputs(n *strict.Node, c *lab.CommandMap, spec *lab.Comma
 	}
 	seen := map[string]bool{}
 	for _, e := range r.entries(n, "inputs") {
-		f := r.Map(e.node, "input", keys[r.p.Link.Kind]...)
+		f := r.Map(e.node, "wire input", keys[r.p.Link.Kind]...)
 		arg := spec.Arg(e.key)
 		if arg == nil {
 			r.add(e.pos, "unknown_name", "", "%s is no argument of %s%s", e.key, spec.Name, didYouMean(e.key, names))

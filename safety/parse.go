@@ -337,7 +337,7 @@ func (p *parser) signals(n *strict.Node) {
 			p.add(v.Pos(), "bad_value", "", "need: %d of %d sensors", need, len(of))
 			continue
 		}
-		p.rules.signals[name] = signal{fmt.Sprintf("voted(%d, %s, %s)", need, within, strings.Join(of, ", ")), v.Pos()}
+		p.rules.signals[name] = lab.Source{Text: fmt.Sprintf("voted(%d, %s, %s)", need, within, strings.Join(of, ", ")), Pos: v.Pos()}
 	}
 }
 

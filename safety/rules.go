@@ -87,18 +87,12 @@ type Rules struct {
 	ages       []time.Duration  // slot to max_age
 	index      map[lab.PropertyID]int
 	groups     map[string]int // trip group to slot
-	signals    map[string]signal
+	signals    map[string]lab.Source // named expressions of the file's signals section
 	argNames   []string // the arguments that expressions may name, from slot argBase on
 	argBase    int
 	argTypes   map[string]lab.Type
 	slotCount  int
 	byCommand  map[lab.CommandID][]*Rule
-}
-
-// signal is a named expression of the file's signals section.
-type signal struct {
-	text string
-	pos  lab.Pos
 }
 
 // NoRules is a rule set without rules: what the lab file's own limits say.
@@ -166,7 +160,7 @@ func (r *Rules) Signals(id lab.CommandID) []string {
 
 // newRules numbers the slots of a lab.
 func newRules(l *lab.Lab) *Rules {
-	r := &Rules{lab: l, index: map[lab.PropertyID]int{}, groups: map[string]int{}, signals: map[string]signal{},
+	r := &Rules{lab: l, index: map[lab.PropertyID]int{}, groups: map[string]int{}, signals: map[string]lab.Source{},
 		argTypes: map[string]lab.Type{}, byCommand: map[lab.CommandID][]*Rule{}}
 	r.properties = l.Properties()
 	for i, id := range r.properties {
@@ -235,10 +229,10 @@ func (s ruleScope) Lookup(name string) (expr.Symbol, error) {
 	return expr.Symbol{Slot: s.rules.index[id], Type: p.Type, MaxAge: p.MaxAge}, nil
 }
 
-// Expand gives the expression that a signal stands for.
-func (s ruleScope) Expand(name string) (string, bool) {
-	sig, ok := s.rules.signals[name]
-	return sig.text, ok
+// Define gives the expression that a signal stands for.
+func (s ruleScope) Define(name string) (lab.Source, bool) {
+	src, ok := s.rules.signals[name]
+	return src, ok
 }
 
 // Tripped finds the slot of a trip group.

@@ -36,7 +36,7 @@ func (l *Link) Exchange(ctx context.Context, cmd *lab.Command, permit *safety.Pe
 	if err != nil {
 		return drivers.Result{}, err
 	}
-	payload, err := c.payload(cmd.ID, cmd.Args, l.expires(c, cmd, permit))
+	payload, err := c.payload(cmd.ID, cmd.Args, l.expires(cmd))
 	if err != nil {
 		return drivers.Result{}, lab.E(op, name, lab.KindInvalid, err)
 	}
@@ -54,15 +54,12 @@ func (l *Link) Exchange(ctx context.Context, cmd *lab.Command, permit *safety.Pe
 	return l.exchange(ctx, op, s, c, cmd.ID, payload, sent)
 }
 
-// expires is when the device has to drop a command that comes late: when the
-// command or its permit ends.
-func (l *Link) expires(c *command, cmd *lab.Command, permit *safety.Permit) time.Time {
-	t := cmd.NotAfter
-	if permit != nil && (t.IsZero() || permit.NotAfter().Before(t)) {
-		t = permit.NotAfter()
-	}
-	if t.IsZero() {
-		t = l.cfg.Clock.Now().Add(c.within)
+// expires is when a device has to drop a command that reaches it late: at the
+// command's own end, and once nobody waits for a reply any more.
+func (l *Link) expires(cmd *lab.Command) time.Time {
+	t := l.cfg.Clock.Now().Add(l.plan.within)
+	if !cmd.NotAfter.IsZero() && cmd.NotAfter.Before(t) {
+		t = cmd.NotAfter
 	}
 	return t
 }

@@ -108,7 +108,7 @@ func (l *Link) connect(ctx context.Context) error {
 	}
 	l.epoch.Add(1)
 	l.take(s)
-	s.wg.Go(s.decode) // not before: all that was received belongs to the new epoch
+	s.wg.Go(s.decode)        // not before: all that was received belongs to the new epoch
 	if l.life.Err() != nil { // Close came meanwhile and may have missed it
 		l.take(nil)
 		s.end(false)

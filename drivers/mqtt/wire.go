@@ -14,7 +14,7 @@ import (
 // The client library itself would reserve up to 256 MiB at a sender's word.
 const maxPacket = maxBlob + 4096
 
-// wire is the connection to the broker. It counts what was written, cuts
+// wire is the connection to the broker. It counts what is written, cuts
 // itself at a packet that is too long, and can be severed at any time.
 type wire struct {
 	net.Conn
@@ -85,11 +85,11 @@ func (w *wire) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write counts what left.
+// Write counts what may leave, before it does: whoever severs the connection
+// and then finds the count unchanged knows that nothing left.
 func (w *wire) Write(b []byte) (int, error) {
-	n, err := w.Conn.Write(b)
-	w.written.Add(int64(n))
-	return n, err
+	w.written.Add(int64(len(b)))
+	return w.Conn.Write(b)
 }
 
 // sever ends the connection at once; what still waits in the kernel is thrown

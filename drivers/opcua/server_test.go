@@ -33,6 +33,7 @@ type server struct {
 
 	frozen atomic.Bool // takes requests and does nothing with them until it thaws
 	mute   atomic.Bool // acts on requests and answers none
+	lose   atomic.Bool // acts on the next call and does not answer it
 	reads  atomic.Int64
 	calls  atomic.Int64
 	logins atomic.Int64
@@ -131,6 +132,9 @@ func (s *server) serve(tcp *net.TCPConn) error {
 			time.Sleep(time.Millisecond)
 		}
 		res := s.answer(msg.Request())
+		if _, call := msg.Request().(*ua.CallRequest); call && s.lose.CompareAndSwap(true, false) {
+			continue
+		}
 		if s.mute.Load() || res == nil {
 			continue
 		}

@@ -53,12 +53,17 @@ func (l *link) Read(ctx context.Context, instrument string, properties []lab.Pro
 		return nil, err
 	}
 	out := make([]lab.Sample, 0, len(properties))
-	answers := map[string]frame.Answer{}
+	answers, silent := map[string]frame.Answer{}, false
 	for _, id := range properties {
 		if id.Instrument != instrument {
 			return out, lab.E(op, instrument, lab.KindInvalid, fmt.Errorf("%s is another instrument's", id))
 		}
+		if silent {
+			out = append(out, lab.Sample{ID: id, Reading: l.reading(u, lab.Value{}, lab.Bad)})
+			continue
+		}
 		r, err := l.readOne(ctx, u, id, answers)
+		silent = errors.Is(err, errSilent)
 		switch {
 		case ctx.Err() != nil:
 			return out, lab.E(op, instrument, lab.KindCancelled, context.Cause(ctx))
@@ -269,7 +274,7 @@ func (l *link) stopOnce(ctx context.Context, u *unit, target lab.CommandID, res 
 	if err != nil {
 		return err
 	}
-	doubtful := time.Now().Before(u.quietAt)
+	doubtful, before := time.Now().Before(u.quietAt), res.Sent
 	for i, s := range p.Steps {
 		check := func() error {
 			if i+1 == p.EffectAt && res.Sent.IsZero() {
@@ -279,8 +284,8 @@ func (l *link) stopOnce(ctx context.Context, u *unit, target lab.CommandID, res 
 		}
 		_, sent, err := l.talk(ctx, u, s, true, check)
 		if err != nil {
-			if !sent && i+1 == p.EffectAt {
-				res.Sent = time.Time{}
+			if !sent {
+				res.Sent = before
 			}
 			return err
 		}

@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -203,7 +202,7 @@ func (s *Service) onStop(m lab.Message) {
 // onControl serves what is the gateway's of the control subject: resets,
 // resolves and status. The rest is the runner's.
 func (s *Service) onControl(m lab.Message) {
-	who := m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
+	who := bus.Sender(m.Subject)
 	reply := s.replyTo(m)
 	var r messages.Control
 	is := messages.Decode(m.Data, &r)

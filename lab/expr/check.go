@@ -27,7 +27,6 @@ type checker struct {
 var (
 	boolType    = lab.Type{Kind: lab.Bool}
 	qualityType = lab.Type{Kind: lab.Enum, Enum: []string{lab.Bad.String(), lab.Uncertain.String(), lab.Good.String()}}
-	kelvin      = lab.Q(0, "K").Unit
 )
 
 // check types a tree and returns it, possibly wrapped.
@@ -75,16 +74,6 @@ func (c *checker) literal(n *node) {
 	if !fits(n.unit.Dim()) {
 		c.bad(n, n.pos, "bad_unit", "", "%s has an exponent beyond %d", n, maxExponent)
 	}
-}
-
-// fits reports whether a dimension can still be written as a unit.
-func fits(d lab.Dim) bool {
-	for _, e := range []int8{d.L, d.M, d.T, d.I, d.Θ, d.N, d.J} {
-		if e > maxExponent || e < -maxExponent {
-			return false
-		}
-	}
-	return true
 }
 
 // bad reports an issue and marks the node as wrong.
@@ -140,7 +129,8 @@ func (c *checker) define(n *node, src lab.Source) *node {
 	c.defs = append(c.defs, n.text)
 	body = c.check(body)
 	c.defs = c.defs[:len(c.defs)-1]
-	body.label = n.text
+	body.label = n.text // further issues are those of the place where it is used
+	body.src, body.pos, body.end = n.src, n.pos, n.end
 	return body
 }
 
@@ -199,19 +189,6 @@ func (n *node) is() string {
 	return n.String() + " is a " + t.Kind.String()
 }
 
-func article(d lab.Dim) string {
-	s := d.String()
-	switch {
-	case d == lab.None:
-		return "a plain number"
-	case strings.ContainsAny(s, ".0123456789-") || len(s) < 3 && s != "":
-		return "a quantity in " + s
-	case strings.IndexByte("aeiou", s[0]) >= 0:
-		return "an " + s
-	}
-	return "a " + s
-}
-
 // mixed reports two operands whose dimensions don't go together.
 func (c *checker) mixed(n, a, b *node) *node {
 	da, db := a.typ.Unit.Dim(), b.typ.Unit.Dim()
@@ -221,7 +198,7 @@ func (c *checker) mixed(n, a, b *node) *node {
 		hint = "two absolute temperatures can't be added; write K for a difference"
 	case da == lab.TempDiff && db.Point && n.op == opSub:
 		hint = "an absolute temperature can't be taken from a difference"
-	case da.Θ == 1 && db.Θ == 1 && da.Point != db.Point:
+	case da.Point != db.Point && difference(da) == difference(db):
 		hint = "write degC for an absolute temperature, K for a difference"
 	case b.bare:
 		hint = fmt.Sprintf("write the unit, as in %s %s", b, a.typ.Unit)
@@ -231,71 +208,14 @@ func (c *checker) mixed(n, a, b *node) *node {
 	return c.bad(n, b.pos, "wrong_dimension", hint, "%s, %s", a.is(), b.is())
 }
 
-// pick is the unit in which two operands of one dimension meet.
-func pick(a, b *node) lab.Unit {
-	if a.constant && !b.constant {
-		return b.typ.Unit
-	}
-	return a.typ.Unit
-}
-
-// conv brings a number to another unit of its dimension.
-func conv(n *node, u lab.Unit) *node {
-	if n.typ.Unit == u {
-		return n
-	}
-	w := *n
-	w.typ = lab.Type{Kind: lab.Number, Unit: u}
-	if n.op == opNumber {
-		if q, err := (lab.Quantity{Value: n.num, Unit: n.typ.Unit}).In(u); err == nil {
-			w.num, w.unit = q.Value, u
-			return &w
-		}
-	}
-	return &node{op: opConv, src: n.src, pos: n.pos, end: n.end, label: n.label, kids: []*node{n}, typ: w.typ,
-		constant: n.constant, band: n.band}
-}
-
-// baseUnit is the SI base unit of a dimension; degC for absolute temperatures,
-// which have no other unit that ParseUnit knows.
-func baseUnit(d lab.Dim) lab.Unit {
-	switch d {
-	case lab.None:
-		return lab.One
-	case lab.Temperature:
-		return lab.DegC
-	}
-	over, under := "", ""
-	for _, p := range []struct {
-		e    int8
-		name string
-	}{{d.M, "kg"}, {d.L, "m"}, {d.T, "s"}, {d.I, "A"}, {d.Θ, "K"}, {d.N, "mol"}, {d.J, "cd"}} {
-		name := p.name
-		if e := max(p.e, -p.e); e > 1 {
-			name = fmt.Sprintf("%s%d", name, e)
-		}
-		switch {
-		case p.e > 0 && over != "":
-			over += "." + name
-		case p.e > 0:
-			over = name
-		case p.e < 0:
-			under += "/" + name
-		}
-	}
-	if over == "" {
-		over = "1"
-	}
-	return lab.Q(0, over+under).Unit
-}
-
 // compare types a comparison, and the enumeration names beside == and !=.
 func (c *checker) compare(n *node) {
 	equality := n.op == opEQ || n.op == opNE
-	if equality {
-		c.word(n.kids[0], n.kids[1])
-		c.word(n.kids[1], n.kids[0])
+	if c.opaque(n) {
+		return
 	}
+	c.word(n.kids[0], n.kids[1])
+	c.word(n.kids[1], n.kids[0])
 	a, b := c.check(n.kids[0]), c.check(n.kids[1])
 	n.kids[0], n.kids[1] = a, b
 	n.typ, n.constant = boolType, a.constant && b.constant
@@ -310,7 +230,7 @@ func (c *checker) compare(n *node) {
 	case !equality && (a.typ.Kind == lab.Enum || a.typ.Kind == lab.Bool) && a.typ.Kind == b.typ.Kind:
 		c.bad(n, a.pos, "wrong_type", "compare with == or !=", "%s; only numbers have an order", a.is())
 	case a.typ.Kind != b.typ.Kind && a.typ.Kind != lab.Number && a.typ.Kind != lab.Integer:
-		c.bad(n, b.pos, "wrong_type", "", "%s, %s: they can't be compared", a.is(), b.is())
+		c.bad(n, b.pos, "wrong_type", "", "%s; %s; they can't be compared", a.is(), b.is())
 	case c.numeric(n, a) && c.numeric(n, b):
 		if a.typ.Unit.Dim() != b.typ.Unit.Dim() {
 			c.mixed(n, a, b)
@@ -321,6 +241,23 @@ func (c *checker) compare(n *node) {
 		n.band = a.band || b.band
 		c.noteAge(n)
 	}
+}
+
+// opaque refuses texts, tables and blobs, before the word beside one is looked
+// up in vain.
+func (c *checker) opaque(n *node) bool {
+	for _, k := range n.kids {
+		if k.op != opName {
+			continue
+		}
+		switch s, err := c.scope.Lookup(k.text); {
+		case err != nil:
+		case s.Type.Kind == lab.Text || s.Type.Kind == lab.Table || s.Type.Kind == lab.Blob:
+			c.bad(n, k.pos, "wrong_type", "", "%s is a %s; only numbers, conditions and enumerations can be compared", k, s.Type.Kind)
+			return true
+		}
+	}
+	return false
 }
 
 // noteAge remembers age(x) < constant: the instants at which it turns are
@@ -335,13 +272,27 @@ func (c *checker) noteAge(n *node) {
 
 // enumOf is the enumeration that a node stands for, without reporting.
 func (c *checker) enumOf(n *node) []string {
-	if n.op == opCall && n.text == "quality" {
-		return qualityType.Enum
-	}
-	if n.op == opName {
-		if s, err := c.scope.Lookup(n.text); err == nil && s.Type.Kind == lab.Enum {
-			return s.Type.Enum
+	d, _ := c.scope.(Definer)
+	for range MaxDepth { // a definition may be another name
+		if n.op == opCall && n.text == "quality" {
+			return qualityType.Enum
 		}
+		if n.op != opName {
+			return nil
+		}
+		src, ok := lab.Source{}, false
+		if d != nil {
+			src, ok = d.Define(n.text)
+		}
+		if !ok {
+			break
+		}
+		if n = parse(&source{src, new(lab.Issues)}); n == nil {
+			return nil
+		}
+	}
+	if s, err := c.scope.Lookup(n.text); err == nil && s.Type.Kind == lab.Enum {
+		return s.Type.Enum
 	}
 	return nil
 }

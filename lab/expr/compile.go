@@ -48,23 +48,25 @@ func (e *Env) reading(i, slot int) *lab.Reading {
 // usable reports whether the reading may take part in a decision, and if not,
 // why.
 func (r *ref) usable(e *Env, rd *lab.Reading) (ok bool, why string) {
-	if r.maxAge != 0 {
-		ok, why = rd.Fresh(e.Now, r.maxAge)
-	} else {
-		switch {
-		case rd.Value.Kind == lab.Missing:
-			return false, "missing"
-		case rd.Quality != lab.Good:
-			return false, rd.Quality.String()
-		case !rd.Value.Usable():
-			return false, "not finite"
-		}
-		ok = true
-	}
-	if ok && !r.fits(&rd.Value) {
+	if ok, why = r.fresh(e, rd); ok && !r.fits(&rd.Value) {
 		return false, "wrong type"
 	}
 	return ok, why
+}
+
+// fresh is usable without regard to the type.
+func (r *ref) fresh(e *Env, rd *lab.Reading) (ok bool, why string) {
+	switch {
+	case r.maxAge != 0:
+		return rd.Fresh(e.Now, r.maxAge)
+	case rd.Value.Kind == lab.Missing:
+		return false, "missing"
+	case rd.Quality != lab.Good:
+		return false, rd.Quality.String()
+	case !rd.Value.Usable():
+		return false, "not finite"
+	}
+	return true, ""
 }
 
 // fits reports whether a value has the type of the ref.
@@ -145,16 +147,20 @@ func convert(v float64, from, to lab.Unit) float64 {
 // slot reads a number in the unit of its symbol.
 func (c *compiler) slot(n *node) numberFn {
 	i, r := n.ref, &c.p.refs[n.ref]
-	unit := r.typ.Unit
+	unit, kind := r.typ.Unit, r.typ.Kind
 	return func(_ *State, e *Env) float64 {
 		rd := e.reading(i, r.slot)
-		if ok, _ := r.usable(e, rd); !ok {
+		if ok, _ := r.fresh(e, rd); !ok {
 			return math.NaN()
 		}
-		if rd.Value.Unit == unit {
-			return rd.Value.Num
+		v := &rd.Value
+		switch {
+		case v.Kind == kind && kind == lab.Number && v.Unit == unit: // as nearly always
+			return v.Num
+		case !r.fits(v):
+			return math.NaN()
 		}
-		return convert(rd.Value.Num, rd.Value.Unit, unit)
+		return convert(v.Num, v.Unit, unit)
 	}
 }
 

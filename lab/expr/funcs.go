@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -49,8 +50,11 @@ func (c *checker) call(n *node) *node {
 		for _, k := range n.kids {
 			c.check(k)
 		}
-		return c.bad(n, n.pos, "unknown_function", "the functions are "+strings.Join(names, ", "),
-			"%s: no such function%s", n.text, didYouMean(n.text, names))
+		near, hint := didYouMean(n.text, names), ""
+		if near == "" {
+			hint = "the functions are " + strings.Join(names, ", ")
+		}
+		return c.bad(n, n.pos, "unknown_function", hint, "%s: no such function%s", n.text, near)
 	}
 	if len(n.kids) < f.min || len(n.kids) > f.max {
 		return c.bad(n, n.pos, "wrong_arguments", "write "+f.usage, "%s takes %s, not %d", n.text, argCount(f.min, f.max), len(n.kids))
@@ -229,7 +233,11 @@ func (c *checker) count(n *node, from, of int) bool {
 		return false
 	}
 	if !k.bare || k.num != math.Trunc(k.num) || k.num < float64(from) || k.num > float64(of) {
-		c.bad(n, k.pos, "wrong_arguments", "", "%s of %d; a whole number from %d to %d is wanted", k, of, from, of)
+		want := fmt.Sprintf("a whole number from %d to %d", from, of)
+		if from == of {
+			want = fmt.Sprint(of)
+		}
+		c.bad(n, k.pos, "wrong_arguments", "", "%s of %d; %s is wanted", k, of, want)
 		return false
 	}
 	n.need = int(k.num)
@@ -261,9 +269,9 @@ func (c *checker) voted(n *node) *node {
 	if !c.independent(n, n.kids[2:]) {
 		return n
 	}
-	diff, u := n.typ.Unit.Dim(), n.typ.Unit
-	if diff.Point { // agreement is a difference
-		diff, u = lab.TempDiff, kelvin
+	diff, u := difference(n.typ.Unit.Dim()), n.typ.Unit
+	if u.Dim().Point {
+		u = kelvin
 		n.typ.Unit = lab.DegC
 		for i := 2; i < len(n.kids); i++ {
 			n.kids[i] = conv(n.kids[i], lab.DegC)

@@ -90,6 +90,9 @@ func (r Range) Union(o Range) Range {
 			return Range{}
 		}
 		a, b := r.ends(r.unit, r.si), o.ends(r.unit, r.si)
+		if b.none {
+			return Range{} // too great for this unit
+		}
 		u.lo, u.hi = min(a.lo, b.lo), max(a.hi, b.hi)
 	case r.kind == lab.Bool:
 		u.truths = r.truths | o.truths
@@ -105,13 +108,13 @@ func (r Range) Union(o Range) Range {
 }
 
 // Interval is a number's range in SI base units; ok is false for any other
-// type, and where nothing is told.
+// type, where nothing is told, and where the numbers are too great for it.
 func (r Range) Interval() (i Interval, ok bool) {
 	if r.kind != lab.Number {
 		return Interval{}, false
 	}
 	s := r.ends(r.unit, true)
-	return Interval{s.lo, s.hi, r.maybe}, true
+	return Interval{s.lo, s.hi, s.maybe}, !s.none
 }
 
 // ends brings a range of numbers to a unit of its dimension, or to SI base

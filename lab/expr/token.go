@@ -117,7 +117,17 @@ func (l *lexer) next() (token, bool) {
 			return l.token(tokOp, len(slip.text)).as(slip.means)
 		}
 	}
-	l.src.add(l.pos, "syntax", "", "the character %q has no meaning here", string(r))
+	hint := ""
+	switch r {
+	case '.':
+		hint = "a number starts with a digit, a name with a letter"
+	case '"', '\'':
+		hint = "names stand without quotation marks"
+		if i := strings.IndexRune(rest[1:], r); i >= 0 {
+			size = i + 2
+		}
+	}
+	l.src.add(l.pos, "syntax", hint, "%q has no meaning here", rest[:size])
 	l.pos += size
 	return token{}, false
 }

@@ -222,7 +222,7 @@ func (w *window) rate(s sample, span int64) {
 	if r.n > 0 && s.t < r.last().t {
 		r.clear()
 	}
-	if r.n > 0 && s.t == r.last().t || r.n > 1 && s.t-r.at(r.n-2).t < span/resolution {
+	if r.n > 0 && s.t == r.last().t || r.n > 1 && r.last().t-r.at(r.n-2).t < span/resolution {
 		*r.last() = s
 	} else {
 		r.push(s)
@@ -342,9 +342,11 @@ func (p *Program) Next(st *State, now time.Time) time.Time {
 		case w.known:
 			n.at(st.base, time.Duration(w.newest)+d+1)
 		case w.have && w.was == True:
-			n.at(st.base, time.Duration(w.unknownTill)+d)
 			if w.hasFalse {
 				n.at(st.base, time.Duration(w.falseUntil)+d)
+			}
+			if !w.hasFalse || w.unknownTill > w.falseUntil {
+				n.at(st.base, time.Duration(w.unknownTill)+d)
 			}
 		}
 	}

@@ -48,3 +48,6 @@ func (h *Host) Sleep(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 }
+
+// At delivers once, at or after t by the host's clock.
+func (h *Host) At(t time.Time) <-chan time.Time { return h.clock.At(t) }

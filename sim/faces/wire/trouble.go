@@ -16,8 +16,9 @@ import (
 //	late_reply   its answer comes when the asker has given up; it goes on
 //	             answering meanwhile                     (argument seconds, default 1)
 //	wrong_reply  its answer is well formed and belongs to something else
-//	half_open    the connection looks alive and carries nothing any more; a
-//	             new one works. On a line that has no connections: as drop.
+//	half_open    the connection looks alive and carries nothing any more.
+//	             OPC UA: a new one works. MQTT: until it is switched off. A
+//	             serial line has no connections: as drop.
 //
 // drop, garble, late_reply and wrong_reply take the argument every: with 3,
 // every third message suffers. The default is 1.
@@ -64,6 +65,12 @@ func (h *Host) trouble(w *sim.World, instrument string) Trouble {
 func (h *Host) Frozen(instrument string) (frozen bool, boot int) {
 	h.With(func(w *sim.World) { frozen, boot = w.Frozen(instrument), w.Boot(instrument) })
 	return frozen, boot
+}
+
+// HalfOpen reports whether an instrument's connections carry nothing.
+func (h *Host) HalfOpen(instrument string) (on bool) {
+	h.With(func(w *sim.World) { _, on = w.FaultOn(instrument, "half_open") })
+	return on
 }
 
 // seconds reads the argument of that name. What is no time at all is none.
