@@ -58,7 +58,7 @@ type Reactor struct {
 	target, ramp   float64 // degC; the ramp is where the controller wants the block now
 	heating        bool
 	sum            float64 // K·s, the controller's integral
-	sensors3       [3]thermometer
+	thermometers   [3]thermometer
 
 	speed, speedTarget float64
 	speedKey, levelKey uint64
@@ -79,9 +79,9 @@ func newReactor(w *World) *Reactor {
 		s.key = source(w.seed, "reactor."+s.component+".temperature")
 		s.offset = 0.5*unit(mix(s.key)) - 0.25 // within 0.25 K, fixed for a seed
 		s.spread, s.value = 0.05, w.ambient
-		r.sensors3[i] = s
+		r.thermometers[i] = s
 	}
-	r.sensors3[0].offset /= 5 // the controller's own is the best one
+	r.thermometers[0].offset /= 5 // the controller's own is the best one
 	return r
 }
 
@@ -89,8 +89,8 @@ func newReactor(w *World) *Reactor {
 // been there.
 func (r *Reactor) setBody(t float64) {
 	r.body, r.ramp, r.sum = t, t, 0
-	for i := range r.sensors3 {
-		r.sensors3[i].value = t
+	for i := range r.thermometers {
+		r.thermometers[i].value = t
 	}
 }
 
@@ -238,8 +238,8 @@ func (r *Reactor) quiet() bool {
 
 // atRest reports whether block and sensors are at room temperature.
 func (r *Reactor) atRest() bool {
-	for i := range r.sensors3 {
-		if r.sensors3[i].value != r.w.ambient {
+	for i := range r.thermometers {
+		if r.thermometers[i].value != r.w.ambient {
 			return false
 		}
 	}
@@ -272,7 +272,7 @@ func (r *Reactor) turn() {
 
 // controlled is the temperature that the controller believes.
 func (r *Reactor) controlled() float64 {
-	t := r.sensors3[0].value + r.sensors3[0].offset
+	t := r.thermometers[0].value + r.thermometers[0].offset
 	if len(r.w.faults["reactor"]) == 0 {
 		return t
 	}
@@ -290,7 +290,7 @@ func (r *Reactor) power() float64 {
 	}
 	slope := math.Max(-rampRate, math.Min(rampRate, (r.target-r.ramp)*rampLanding))
 	r.ramp += slope * dt
-	e := r.ramp - r.sensors3[0].lag*slope - t // the sensor shows the ramp late
+	e := r.ramp - r.thermometers[0].lag*slope - t // the sensor shows the ramp late
 	capacity := blockCapacity + waterCapacity*r.contents
 	p := capacity*slope + heatLoss*(r.ramp-r.w.ambient) + gain*(e+r.sum/integral)
 	if p > 0 && p < heaterPower { // the integral stands still at the stops
@@ -320,8 +320,8 @@ func (r *Reactor) warm() {
 	if p == 0 && math.Abs(r.body-r.w.ambient) < settledWithinK {
 		r.body = r.w.ambient
 	}
-	for i := range r.sensors3 {
-		s := &r.sensors3[i]
+	for i := range r.thermometers {
+		s := &r.thermometers[i]
 		seen := r.body
 		if s.component == "probe" { // in the liquid, which an idle stirrer leaves cooler than its wall
 			seen -= 0.08 * (r.body - r.w.ambient) * math.Exp(-r.speed/100)
@@ -367,7 +367,7 @@ func (r *Reactor) raw(component, property string) lab.Value {
 }
 
 func (r *Reactor) thermometer(i int) lab.Value {
-	s := &r.sensors3[i]
+	s := &r.thermometers[i]
 	return number(s.value+s.offset+s.spread*r.w.noise(s.key), unitDegC)
 }
 

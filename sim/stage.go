@@ -149,7 +149,7 @@ func (a *axis) advance() bool {
 	want = math.Copysign(math.Min(math.Min(stageSpeed, want), math.Abs(left)/dt), left)
 	a.speed += math.Max(-stageSlope*dt, math.Min(stageSlope*dt, want-a.speed))
 	step := a.speed * dt
-	if math.Abs(left) < 1e-6 || a.speed == want && math.Abs(step-left) < 1e-9 {
+	if math.Abs(left) < 1e-6 || math.Abs(step-left) < 1e-9 {
 		step, a.speed = left, 0
 	}
 	if step != 0 {

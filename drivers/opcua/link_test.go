@@ -378,7 +378,14 @@ func TestCloseUnblocks(t *testing.T) {
 		_, err := b.link.Read(context.Background(), "dev", []lab.PropertyID{propertyID("made")})
 		done <- err
 	}()
-	time.Sleep(20 * time.Millisecond) // either order must work; this makes the blocked one likely
+	eventually(t, "the read is under way", func() bool {
+		op := &b.link.(*Link).op
+		if op.TryLock() {
+			op.Unlock()
+			return false
+		}
+		return true
+	})
 	start := time.Now()
 	if err := b.link.Close(); err != nil {
 		t.Fatal(err)

@@ -139,7 +139,10 @@ func (r Range) ends(u lab.Unit, si bool) span {
 	}
 	slack := func(v float64) float64 { return 4e-15*(math.Abs(v)+offset) + math.SmallestNonzeroFloat64 }
 	lo, hi := to(r.lo), to(r.hi)
-	return clip(lo-slack(lo), hi+slack(hi), r.maybe)
+	// The reading's own conversion may overflow on its way where this one
+	// does not.
+	vast := math.Abs(lo) > 1e200 || math.Abs(hi) > 1e200
+	return clip(lo-slack(lo), hi+slack(hi), r.maybe || vast)
 }
 
 // over evaluates the tree over ranges. It is for load and preflight, not for

@@ -212,6 +212,9 @@ func (it *item) set(sub *subscription, p *ua.MonitoringParameters) ua.StatusCode
 		it.interval = revise(p.SamplingInterval, fastest, slowest)
 	}
 	it.size, it.keepNewest = int(min(max(p.QueueSize, 1), mostQueue)), p.DiscardOldest
+	if extra := len(it.queue) - it.size; extra > 0 {
+		it.queue = it.queue[extra:]
+	}
 	return ua.StatusOK
 }
 

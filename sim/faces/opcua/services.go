@@ -414,4 +414,3 @@ func (s *space) translate(p *ua.BrowsePath) *ua.BrowsePathResult {
 	}
 	return res
 }
-

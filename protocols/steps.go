@@ -1,0 +1,333 @@
+package protocols
+
+import (
+	"fmt"
+	"strings"
+
+	"labgate/internal/strict"
+	"labgate/lab"
+)
+
+// stepKeys are the keys of each kind of step; the first after id is the one
+// that makes the kind.
+var stepKeys = map[StepKind][]string{
+	Do:       {"id", "do", "with", "gives", "on_error"},
+	Wait:     {"id", "wait", "else", "on_error"},
+	Parallel: {"id", "parallel", "on_error"},
+	Repeat:   {"id", "repeat", "steps", "else", "on_error"},
+}
+
+var allKinds = []StepKind{Do, Wait, Parallel, Repeat}
+
+// steps reads a list of steps. made is how steps without an id are called.
+func (r *parser) steps(n *strict.Node, path, made string, depth int) []*Step {
+	if n == nil {
+		return nil
+	}
+	if depth > MaxNesting {
+		r.limit(n.Pos(), "too_deep", fmt.Sprintf("steps are nested deeper than %d", MaxNesting))
+		return nil
+	}
+	var out []*Step
+	for i, e := range r.List(n) {
+		if len(r.p.steps) >= MaxSteps {
+			r.limit(e.Pos(), "too_many", fmt.Sprintf("there are more than %d steps", MaxSteps))
+			break
+		}
+		if s := r.step(e, path, fmt.Sprintf("%s_%d", made, i+1), depth); s != nil {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// limit reports that the file is too large, once.
+func (r *parser) limit(at lab.Pos, code, say string) {
+	if !r.full {
+		r.full = true
+		r.add(at, code, "", "%s", say)
+	}
+}
+
+// step reads one step; nil where it is none, which was reported.
+func (r *parser) step(n *strict.Node, path, id string, depth int) *Step {
+	kind := r.kindOf(n)
+	if kind == 0 {
+		return nil
+	}
+	f := r.Map(n, kind.String()+" step", stepKeys[kind]...)
+	s := &Step{ID: id, Kind: kind, Pos: n.Pos(), index: len(r.p.steps)}
+	if idNode := f.Get("id"); idNode != nil {
+		before := len(r.Issues)
+		s.ID, s.named, s.Pos = r.Text(idNode), true, idNode.Pos()
+		if len(r.Issues) == before {
+			r.name("step", s.ID, idNode.Pos())
+		}
+	}
+	if s.Path = s.ID; path != "" {
+		s.Path = path + "." + s.ID
+	}
+	r.p.steps = append(r.p.steps, s)
+	switch main := f.Get(kind.String()); kind {
+	case Do:
+		r.do(s, f, main)
+	case Wait:
+		r.wait(s, main)
+	case Parallel:
+		s.Steps = r.steps(main, s.Path, "step", depth+1)
+		if main.IsList() && (len(s.Steps) == 0 || len(r.List(main)) > MaxBranches) {
+			r.add(main.Pos(), "bad_value", "", "%d steps side by side; it takes 1 to %d", len(r.List(main)), MaxBranches)
+		}
+	case Repeat:
+		r.repeat(s, f, main)
+		body := f.Require("steps")
+		if s.Steps = r.steps(body, s.Path, "step", depth+1); body.IsList() && len(r.List(body)) == 0 {
+			r.add(body.Pos(), "empty", "", "there is nothing to repeat")
+		}
+	}
+	s.end = len(r.p.steps)
+	r.elseOf(s, f.Get("else"))
+	r.onError(s, f.Get("on_error"))
+	return s
+}
+
+// kindOf finds the key that makes the kind; 0 where that was reported.
+func (r *parser) kindOf(n *strict.Node) StepKind {
+	before := len(r.Issues)
+	f := r.Map(n, "step", append(stepKeys[Repeat], append(stepKeys[Do], append(stepKeys[Wait], stepKeys[Parallel]...)...)...)...)
+	keysOK := len(r.Issues) == before
+	var found []string
+	kind := StepKind(0)
+	for _, k := range allKinds {
+		if f.Get(k.String()) != nil {
+			kind, found = k, append(found, k.String())
+		}
+	}
+	switch {
+	case len(found) == 1:
+		r.Issues = r.Issues[:before] // said better with the kind's own keys
+		return kind
+	case len(found) > 1:
+		r.add(n.Pos(), "bad_step", "make a step of each", "one step can't be %s at once", strings.Join(found, " and "))
+	case keysOK:
+		r.add(n.Pos(), "bad_step", "give it one of do, wait, parallel, repeat", "this step does nothing")
+	}
+	return 0
+}
+
+// do reads a command. What the names in it mean is checked later, when all
+// roles are known.
+func (r *parser) do(s *Step, f *strict.Fields, n *strict.Node) {
+	before := len(r.Issues)
+	text := r.Text(n)
+	if len(r.Issues) > before {
+		return
+	}
+	parts := strings.Split(text, ".")
+	if len(parts) != 2 || parts[0] == "" || parts[1] == "" {
+		r.add(n.Pos(), "bad_value", "write role.command, as in gold.dose", "%q is not a command of a role", text)
+		return
+	}
+	s.Role, s.Command = parts[0], parts[1]
+	if !r.resolve(s, n.Pos()) {
+		return
+	}
+	r.with(s, f.Get("with"))
+	if g := f.Get("gives"); g != nil {
+		s.Gives, s.gives, s.givesPos = map[string]string{}, map[string]int{}, map[string]lab.Pos{}
+		for _, e := range r.entries(g, "gives", maxText) {
+			r.give(s, e)
+		}
+	}
+}
+
+// resolve finds the role's class that has the command; false where that was
+// reported.
+func (r *parser) resolve(s *Step, at lab.Pos) bool {
+	role := r.p.Role(s.Role)
+	if role == nil {
+		if r.hasRole {
+			var names []string
+			for i := range r.p.Roles {
+				names = append(names, r.p.Roles[i].Name)
+			}
+			r.add(at, "unknown_name", didYouMean(s.Role, names), "there is no role %q", s.Role)
+		}
+		return false
+	}
+	found := role.members(func(c *lab.Class) bool { return c.Command(s.Command) != nil })
+	switch {
+	case len(found) == 1:
+		s.Class, s.Spec = found[0], found[0].Command(s.Command)
+		return true
+	case len(found) > 1:
+		r.add(at, "ambiguous", "", "%s.%s is ambiguous: %s and %s have it", s.Role, s.Command, found[0].Name, found[1].Name)
+	case !role.broken:
+		var names []string
+		for _, c := range role.Classes {
+			for _, x := range c.Commands {
+				names = append(names, x.Name)
+			}
+		}
+		r.add(at, "unknown_name", didYouMean(s.Command, names), "%s has no command %q: it is %s", s.Role, s.Command, role.classNames())
+	}
+	return false
+}
+
+// with reads the arguments: all of the command's, and no others.
+func (r *parser) with(s *Step, n *strict.Node) {
+	given := map[string]entry{}
+	for _, e := range r.entries(n, "with", maxText) {
+		if s.Spec.Arg(e.key) == nil {
+			var names []string
+			for _, a := range s.Spec.Args {
+				names = append(names, a.Name)
+			}
+			r.add(e.pos, "unknown_argument", didYouMean(e.key, names), "%s.%s takes no %q", s.Role, s.Command, e.key)
+			continue
+		}
+		given[e.key] = e
+	}
+	for i := range s.Spec.Args {
+		p := &s.Spec.Args[i]
+		e, ok := given[p.Name]
+		if !ok {
+			r.add(s.Pos, "missing_argument", "", "%s.%s needs %s, a %s", s.Role, s.Command, p.Name, p.Type)
+			continue
+		}
+		a := Arg{Name: p.Name, Param: p, Pos: e.node.Pos()}
+		what := "argument " + p.Name
+		if src, ok := r.Formula(e.node); ok {
+			a.src = src
+		} else if v, ok := r.value(e.node, p.Type, what, false); ok {
+			a.Value = v
+			if i, bad := p.CheckBounds(v); bad {
+				r.add(a.Pos, "out_of_bounds", "", "%s is %s; %s is allowed", what, v, i.Allowed)
+			}
+		}
+		s.With = append(s.With, a)
+	}
+}
+
+func (r *parser) give(s *Step, e entry) {
+	if err := lab.CheckName("result", e.key); err != nil {
+		r.add(e.pos, "bad_name", "", "%v", err)
+	}
+	before := len(r.Issues)
+	result := r.Text(e.node)
+	if len(r.Issues) > before {
+		return
+	}
+	if s.Spec.Give(result) == nil {
+		var names []string
+		for _, g := range s.Spec.Gives {
+			names = append(names, g.Name)
+		}
+		r.add(e.node.Pos(), "unknown_name", didYouMean(result, names), "%s.%s gives no %q", s.Role, s.Command, result)
+		return
+	}
+	s.Gives[e.key] = result
+	s.gives[e.key] = -1
+	s.givesPos[e.key] = e.pos
+}
+
+func (r *parser) wait(s *Step, n *strict.Node) {
+	f := r.Map(n, "wait", "until", "for", "timeout")
+	if n.Kind() != strict.Map {
+		return
+	}
+	until, timeout := f.Get("until"), f.Get("timeout")
+	s.until = r.Source(until)
+	s.For = r.duration(f.Get("for"), "for")
+	s.Timeout = r.duration(timeout, "timeout")
+	switch {
+	case until == nil && f.Get("for") == nil:
+		r.add(n.Pos(), "wait_without_until", "until: a condition, or for: a time", "this wait waits for nothing")
+	case until == nil && timeout != nil:
+		r.add(timeout.Pos(), "wait_without_until", "leave timeout out, or add until", "a plain pause ends after its for")
+	case until != nil && timeout == nil:
+		r.add(n.Pos(), "wait_without_timeout", "add timeout: a time", "this wait may never end")
+	case until != nil && s.For > 0 && s.Timeout > 0 && s.For >= s.Timeout:
+		r.add(timeout.Pos(), "out_of_bounds", "", "timeout is %s, not longer than for: %s", lab.Seconds(s.Timeout), lab.Seconds(s.For))
+	}
+}
+
+func (r *parser) repeat(s *Step, f *strict.Fields, n *strict.Node) {
+	m := r.Map(n, "repeat", "max", "every", "until")
+	if n.Kind() != strict.Map {
+		return
+	}
+	if m.Get("max") == nil {
+		r.add(n.Pos(), "repeat_without_max", "add max: a number", "this repeat may never end")
+	}
+	s.Max = int(r.count(m.Get("max"), "max", MaxRepeats))
+	s.Every = r.duration(m.Get("every"), "every")
+	s.until = r.Source(m.Get("until"))
+	if e := f.Get("else"); e != nil && m.Get("until") == nil {
+		r.add(e.Pos(), "bad_value", "leave it out", "else is for a repeat that has an until: without one, reaching max is its end")
+	}
+}
+
+func (r *parser) elseOf(s *Step, n *strict.Node) {
+	if n == nil || s.Kind == Do || s.Kind == Parallel { // an unknown key, reported
+		return
+	}
+	if r.Text(n) != "continue" {
+		r.add(n.Pos(), "bad_value", "else: continue", "else of a %s may only be continue", s.Kind)
+		return
+	}
+	s.Else = ElseContinue
+}
+
+// onError reads abort, skip, continue, or {retry: n, then: …}.
+func (r *parser) onError(s *Step, n *strict.Node) {
+	if n == nil {
+		return
+	}
+	then := n
+	if n.Kind() == strict.Map {
+		f := r.Map(n, "on_error", "retry", "then")
+		retry := f.Require("retry")
+		s.OnError.Retry = int(r.count(retry, "retry", MaxRetries))
+		if retry != nil {
+			r.checkRetry(s, retry.Pos())
+		}
+		if then = f.Get("then"); then == nil {
+			return
+		}
+	}
+	before := len(r.Issues)
+	word := r.Text(then)
+	for i, name := range thenNames {
+		if word == name {
+			s.OnError.Then = Then(i)
+			return
+		}
+	}
+	if len(r.Issues) == before {
+		r.add(then.Pos(), "bad_value", "abort, skip, continue, or {retry: 2, then: skip}", "on_error: %q is not understood", word)
+	}
+}
+
+// checkRetry: only commands that may be repeated are tried again. A list of
+// steps is not: what of it has happened already would happen twice.
+func (r *parser) checkRetry(s *Step, at lab.Pos) {
+	const hint = "on_error: abort, skip or continue"
+	switch {
+	case s.Kind == Wait:
+		r.add(at, "bad_value", "make the timeout longer", "a wait is not tried again")
+		return
+	case s.Kind == Do:
+		if s.Spec != nil && s.Spec.Effect == lab.Effectful {
+			r.add(at, "effectful_retry", hint, "%s.%s is effectful: it must never happen twice", s.Role, s.Command)
+		}
+		return
+	}
+	for _, x := range r.p.steps[s.index+1 : s.end] {
+		if x.Spec != nil && x.Spec.Effect == lab.Effectful {
+			r.add(at, "effectful_retry", hint, "%s.%s, in it at %s, is effectful: it must never happen twice", x.Role, x.Command, x.Pos)
+			return
+		}
+	}
+	r.add(at, "bad_value", "put the retry at the commands in it", "a %s is not tried again as a whole", s.Kind)
+}
