@@ -120,7 +120,7 @@ type Verdict struct {
 // LiveCheck is a step that stands under rules which only readings can decide.
 type LiveCheck struct {
 	Step    string   `json:"step"`
-	Rules   []string `json:"rules"`
+	Rules   []string `json:"rules,omitempty"`
 	Signals []string `json:"signals,omitempty"`
 }
 

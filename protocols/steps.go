@@ -94,7 +94,7 @@ func (r *parser) step(n *strict.Node, path, id string, depth int) *Step {
 // kindOf finds the key that makes the kind; 0 where that was reported.
 func (r *parser) kindOf(n *strict.Node) StepKind {
 	before := len(r.Issues)
-	f := r.Map(n, "step", append(stepKeys[Repeat], append(stepKeys[Do], append(stepKeys[Wait], stepKeys[Parallel]...)...)...)...)
+	f := r.Map(n, "step", "id", "do", "wait", "parallel", "repeat", "with", "gives", "steps", "else", "on_error")
 	keysOK := len(r.Issues) == before
 	var found []string
 	kind := StepKind(0)

@@ -14,6 +14,7 @@ import (
 	"labgate/lab"
 	"labgate/messages"
 	"labgate/protocols"
+	"labgate/safety/preflight"
 )
 
 // Principal is who may ask for what, as access.yaml says.
@@ -25,10 +26,6 @@ type Principal struct {
 	Protocols []string // names that it may run; empty: all
 }
 
-// Preflight says what can be said of a plan before anything moves: refusals,
-// the steps that are proved, and those that are checked live.
-type Preflight func(*protocols.Plan) (refusals lab.Issues, proved []string, live []messages.LiveCheck)
-
 // Options make a Core.
 type Options struct {
 	Lab        *lab.Lab
@@ -36,7 +33,7 @@ type Options struct {
 	Library    []*protocols.Protocol
 	Principals []Principal
 	RulesHash  string
-	Preflight  Preflight
+	Preflight  func(*protocols.Plan) preflight.Result
 	IDs        lab.IDs
 	// MaxQueue bounds the accepted proposals that wait; more are rejected with
 	// the advice to try again later.

@@ -128,9 +128,12 @@ func (c *Core) judge(now time.Time, who string, p *proposal, issues lab.Issues, 
 	if plan != nil {
 		v.Hashes.Plan = plan.Hash
 		v.Bill = bill(&plan.Bill)
-		refusals, proved, live := c.o.Preflight(plan)
-		issues = append(issues, refusals...)
-		v.Proved, v.Live = proved, live
+		said := c.o.Preflight(plan)
+		issues = append(issues, said.Refused...)
+		v.Proved = said.Proved
+		for _, l := range said.Live {
+			v.Live = append(v.Live, messages.LiveCheck(l))
+		}
 		issues = append(issues, checkBudget(p, plan)...)
 	}
 	if len(issues) == 0 && len(c.queue) >= c.o.MaxQueue {

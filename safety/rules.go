@@ -86,9 +86,9 @@ type Rules struct {
 	properties []lab.PropertyID // slot to property
 	ages       []time.Duration  // slot to max_age
 	index      map[lab.PropertyID]int
-	groups     map[string]int // trip group to slot
+	groups     map[string]int        // trip group to slot
 	signals    map[string]lab.Source // named expressions of the file's signals section
-	argNames   []string // the arguments that expressions may name, from slot argBase on
+	argNames   []string              // the arguments that expressions may name, from slot argBase on
 	argBase    int
 	argTypes   map[string]lab.Type
 	slotCount  int
@@ -131,12 +131,12 @@ func (r *Rules) Limits(id lab.CommandID) []*Rule {
 	return list
 }
 
-// CheckLimits asks only the limits, which need no reading: what can be said
-// about a command before anything runs.
-func (r *Rules) CheckLimits(cmd *lab.Command) lab.Issues {
+// CheckLimit asks a limit, which needs no reading: what can be said about a
+// command before anything runs.
+func (r *Rule) CheckLimit(cmd *lab.Command) lab.Issues {
 	var d Decision
-	for _, x := range r.Limits(cmd.Target) {
-		x.checkLimit(cmd, &d)
+	if r.Kind == LimitRule {
+		r.checkLimit(cmd, &d)
 	}
 	return d.Refusals
 }

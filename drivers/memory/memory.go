@@ -80,10 +80,7 @@ func (l *link) Connect(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return lab.E(op, "", lab.KindCancelled, err)
 	}
-	if l.closed {
-		return lab.Ef(op, "", lab.KindUnavailable, "the link is closed")
-	}
-	l.connected, l.seen = true, l.cfg.Device.Epoch()
+	l.connected, l.closed, l.seen = true, false, l.cfg.Device.Epoch()
 	l.connects.Add(1)
 	return nil
 }
@@ -260,7 +257,7 @@ func command(in *lab.Instrument, id lab.CommandID) *lab.CommandSpec {
 	return nil
 }
 
-// Close implements drivers.Link.
+// Close implements drivers.Link. A Connect that follows opens it anew.
 func (l *link) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

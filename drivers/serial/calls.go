@@ -82,6 +82,9 @@ func (l *link) readOne(ctx context.Context, u *unit, id lab.PropertyID, answers 
 	if !ok {
 		return bad(), nil
 	}
+	if len(l.units) > 1 && time.Now().Before(u.quietAt) {
+		return bad(), nil // the others need not wait for its late reply
+	}
 	var err error
 	a, known := answers[string(s.Send)]
 	for try := 0; !known && try < 2; try++ { // again where the instrument turns out to have lost its state
@@ -222,7 +225,7 @@ func (l *link) Stop(ctx context.Context, order *safety.Order) (drivers.Result, e
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ctx, done := l.scope(ctx)
+	ctx, done := l.revive(ctx)
 	defer done()
 	target := order.Target()
 	u := l.names[target.Instrument]

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ type say struct {
 type line struct {
 	master, tty *os.File
 	answer      func(cmd string) string // what a well device does and says; holds mu
+	said        func(text string)       // told of every reply; holds mu
 
 	mu     sync.Mutex
 	log    []string
@@ -37,7 +39,15 @@ func newLine(t testing.TB, answer func(string) string) *line {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &line{master: master, tty: tty, answer: answer}
+	fd, err := syscall.Dup(int(master.Fd())) // pty leaves it in blocking mode, where Close ends no Read
+	if err != nil {
+		t.Fatal(err)
+	}
+	master.Close()
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	l := &line{master: os.NewFile(uintptr(fd), "master"), tty: tty, answer: answer}
 	l.wg.Add(1)
 	go l.run()
 	t.Cleanup(l.close)
@@ -86,6 +96,11 @@ func (l *line) take(cmd string) {
 	if l.script != nil {
 		if r, ok := l.script(cmd); ok {
 			replies = r
+		}
+	}
+	for _, r := range replies {
+		if l.said != nil {
+			l.said(r.text)
 		}
 	}
 	l.mu.Unlock()
@@ -167,6 +182,13 @@ func newPumps(t testing.TB, addresses ...string) *pumps {
 		p.state[a] = &pumpState{}
 	}
 	p.line = newLine(t, p.reply)
+	p.said = func(text string) {
+		for addr, s := range p.state {
+			if strings.Contains(text, addr+"A?R") {
+				s.running = false // whoever says that he was reset does not run
+			}
+		}
+	}
 	return p
 }
 

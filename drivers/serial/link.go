@@ -40,19 +40,29 @@ type link struct {
 	units []*unit
 	names map[string]*unit
 
-	// closing ends whatever is under way; live is the port that Close may wake.
-	closing context.Context
-	cancel  context.CancelCauseFunc
-	live    atomic.Pointer[port]
+	// life ends whatever is under way when Close comes; the next Connect or Stop
+	// begins another. live is the port that Close may wake.
+	life atomic.Pointer[life]
+	live atomic.Pointer[port]
 
 	// mu is held by the call under way; everything below belongs to it.
 	mu        sync.Mutex
-	closed    bool
 	port      *port // nil: not open
 	connected bool  // Connect has succeeded since the line was opened
 	framer    *frame.Framer
 	buf       [512]byte
 	lastEnd   time.Time // of the last exchange: the gap counts from it
+}
+
+// life is the time between two calls of Close.
+type life struct {
+	ctx context.Context
+	end context.CancelCauseFunc
+}
+
+func newLife() *life {
+	ctx, end := context.WithCancelCause(context.Background())
+	return &life{ctx, end}
 }
 
 // unit is one instrument on the line.
@@ -101,7 +111,7 @@ func Open(cfg drivers.Config) (drivers.Link, error) {
 		u := &unit{in: in, codec: codec}
 		l.units, l.names[in.Name] = append(l.units, u), u
 	}
-	l.closing, l.cancel = context.WithCancelCause(context.Background())
+	l.life.Store(newLife())
 	return l, nil
 }
 
@@ -127,12 +137,12 @@ func (l *link) Epoch(instrument string) uint64 {
 
 // Connect opens the line anew and sends each instrument its init. It fails
 // only where the line itself can't be had: an instrument that does not answer
-// is reported lost, and tried again with later calls.
+// is reported lost, and tried again with later calls. It may follow Close.
 func (l *link) Connect(ctx context.Context) error {
 	const op = "drivers/serial: connect"
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ctx, done := l.scope(ctx)
+	ctx, done := l.revive(ctx)
 	defer done()
 	if err := ctx.Err(); err != nil {
 		return lab.E(op, "", lab.KindCancelled, context.Cause(ctx))
@@ -145,12 +155,9 @@ func (l *link) Connect(ctx context.Context) error {
 	for _, u := range l.units {
 		u.retryAt, u.backoff, u.gone, u.silent = time.Time{}, 0, false, 0
 		err := l.prepare(ctx, u)
-		switch {
-		case err == nil || u.gone: // silence was reported where it was heard
-		case ctx.Err() != nil || l.port == nil:
-		case u.answers:
-			l.lost(u.in.Name, lab.E(op, u.in.Name, lab.KindDeviceRefused, err))
-		default:
+		// Silence was reported where it was heard; one that is there and does not
+		// take its settings now is not lost.
+		if err != nil && !u.gone && !u.answers && ctx.Err() == nil && l.port != nil {
 			l.lost(u.in.Name, lab.E(op, u.in.Name, lab.KindUnavailable, err))
 		}
 	}
@@ -177,7 +184,7 @@ func (l *link) open(ctx context.Context) error {
 		u.epoch.Add(1)
 		u.ready, u.answers, u.quietAt = false, false, time.Time{}
 	}
-	if l.closing.Err() != nil { // Close came before it could see the port
+	if l.ending() { // Close came before it could see the port
 		l.shut(errClosed)
 		return lab.E("drivers/serial: open", "", lab.KindUnavailable, errClosed)
 	}
@@ -233,7 +240,7 @@ func (l *link) shut(reason error) {
 	for _, u := range l.units {
 		u.ready, u.answers = false, false
 	}
-	if reason != nil && l.closing.Err() == nil {
+	if reason != nil && !l.ending() {
 		l.lost("", lab.E("drivers/serial: line", "", lab.KindUnavailable, reason))
 	}
 }
@@ -244,27 +251,35 @@ func (l *link) lost(instrument string, err error) {
 	}
 }
 
-// Close implements drivers.Link.
+// Close implements drivers.Link. A Connect or Stop that follows opens the line
+// anew.
 func (l *link) Close() error {
-	l.cancel(errClosed)
+	l.life.Load().end(errClosed)
 	if p := l.live.Load(); p != nil {
 		_ = p.wake() // already closed where the call under way was faster
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		return nil
-	}
-	l.closed = true
 	l.shut(nil)
 	return nil
 }
 
+// ending reports whether Close has come.
+func (l *link) ending() bool { return l.life.Load().ctx.Err() != nil }
+
 // scope ties a call's context to the link's life.
 func (l *link) scope(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(l.closing, func() { cancel(errClosed) })
+	stop := context.AfterFunc(l.life.Load().ctx, func() { cancel(errClosed) })
 	return ctx, func() { stop(); cancel(nil) }
+}
+
+// revive is scope for a call that may follow Close; the caller holds mu.
+func (l *link) revive(ctx context.Context) (context.Context, func()) {
+	if l.ending() {
+		l.life.Store(newLife())
+	}
+	return l.scope(ctx)
 }
 
 // enter begins a call for one instrument; the caller holds mu.
@@ -273,8 +288,6 @@ func (l *link) enter(op, instrument string) (*unit, error) {
 	switch {
 	case u == nil:
 		return nil, lab.Ef(op, instrument, lab.KindInvalid, "it is not on this line")
-	case l.closing.Err() != nil:
-		return nil, lab.E(op, instrument, lab.KindUnavailable, errClosed)
 	case l.port == nil || !l.connected:
 		return nil, lab.Ef(op, instrument, lab.KindUnavailable, "the line is not connected")
 	case u.bound == nil:

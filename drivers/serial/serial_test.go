@@ -3,6 +3,7 @@ package serial_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -21,7 +22,12 @@ import (
 	"labgate/safety"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "16"); err != nil { // they wait, they don't compute
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // replyWithin of the profiles under test.
 const replyWithin = 100 * time.Millisecond
@@ -127,14 +133,12 @@ func TestConformanceStage(t *testing.T) {
 			Properties: props("stage", "xyz", "x", "y", "z", "moving"),
 			Effect: func() *lab.Command {
 				n++
-				mm := func(v float64) lab.Value { return lab.NumberValue(lab.Q(v, "mm")) }
-				return &lab.Command{ID: fmt.Sprint("m", n), Target: lab.CommandID{Instrument: "stage", Component: "xyz", Command: "move"},
-					NotAfter: time.Now().Add(time.Hour), Args: map[string]lab.Value{"x": mm(float64(n)), "y": mm(-1), "z": mm(1.2)}}
+				return move(n)
 			},
 			Effects:    func() int { return c.see(func() int { return c.moves }) },
 			Stop:       lab.CommandID{Instrument: "stage", Component: "xyz", Command: "halt"},
 			Stops:      func() int { return c.see(func() int { return c.halts }) },
-			LoseAnswer: func() { c.once("M X=1 Y=-10000 Z=12000"); c.loseMoves() },
+			LoseAnswer: c.loseMove,
 			Mute: func(on bool) {
 				c.set(func(string) ([]say, bool) { return nil, on })
 			},
@@ -142,8 +146,14 @@ func TestConformanceStage(t *testing.T) {
 	}})
 }
 
-// loseMoves loses the answer to the next move.
-func (c *controller) loseMoves() {
+func move(n int) *lab.Command {
+	mm := func(v float64) lab.Value { return lab.NumberValue(lab.Q(v, "mm")) }
+	return &lab.Command{ID: fmt.Sprint("m", n), Target: lab.CommandID{Instrument: "stage", Component: "xyz", Command: "move"},
+		NotAfter: time.Now().Add(time.Hour), Args: map[string]lab.Value{"x": mm(float64(n)), "y": mm(-1), "z": mm(1.2)}}
+}
+
+// loseMove loses the answer to the next move.
+func (c *controller) loseMove() {
 	done := false
 	c.set(func(cmd string) ([]say, bool) {
 		lose := !done && strings.HasPrefix(cmd, "M ")
@@ -155,7 +165,7 @@ func (c *controller) loseMoves() {
 // What goes wrong at which of the four messages of a dose, and what may be
 // assumed then. The pump's own count decides.
 func TestFaultsAtEachMessage(t *testing.T) {
-	messages := []string{"00DIRINF", "00VOL0.15", "00RAT6MM", "00RUN"}
+	messages := []string{"00DIRINF", "00RAT6MM", "00RUN"}
 	for _, c := range []struct {
 		name    string
 		replies []say
@@ -183,10 +193,10 @@ func TestFaultsAtEachMessage(t *testing.T) {
 					Args: map[string]lab.Value{"volume": lab.NumberValue(lab.Q(0.15, "mL")), "rate": lab.NumberValue(lab.Q(6, "mL/min"))}}
 				res, err := l.Exchange(within(t), cmd, permit(t, l, cmd))
 				want, runs := c.before, 0
-				if i == 3 {
+				if i == 2 {
 					want, runs = c.at, 1
 				}
-				if lab.KindOf(err) != want || res.Acked || res.Sent.IsZero() == (i == 3) {
+				if lab.KindOf(err) != want || res.Acked || res.Sent.IsZero() == (i == 2) {
 					t.Errorf("%v, want kind %s; %+v", err, want, res)
 				}
 				if c.name == "refused" && !strings.Contains(err.Error(), "out_of_range") {
@@ -261,7 +271,7 @@ func TestAnothersAlarm(t *testing.T) {
 
 // A late reply never answers the next question.
 func TestLateReply(t *testing.T) {
-	for _, late := range []time.Duration{5 * time.Millisecond, 50 * time.Millisecond, 95 * time.Millisecond} {
+	for _, late := range []time.Duration{5 * time.Millisecond, 95 * time.Millisecond, 190 * time.Millisecond} {
 		t.Run(late.String(), func(t *testing.T) {
 			t.Parallel()
 			c := newController(t)
@@ -331,7 +341,7 @@ func TestInitRefused(t *testing.T) {
 	if got := read(t, l, props("pump_a", "pump", "running")); got != "true uncertain" {
 		t.Errorf("read %s", got)
 	}
-	if s := sink.Losses(); len(s) != 1 || lab.KindOf(s[0].Err) != lab.KindDeviceRefused {
+	if s := sink.Losses(); len(s) != 0 {
 		t.Errorf("losses %v", s)
 	}
 	cmd := dose("pump_a")
@@ -496,10 +506,11 @@ func TestWedgedWrite(t *testing.T) {
 	defer syscall.Close(fd)
 	full := 0
 	drivertest.Eventually(t, "the line is full", func() bool { // the device's last read is on its way to the gate
-		_, err := syscall.Write(fd, []byte(strings.Repeat("\r", 1000)))
-		if err != syscall.EAGAIN {
-			full = 0
-			return false
+		for _, n := range []int{1000, 100, 10, 1} {
+			if _, err := syscall.Write(fd, []byte(strings.Repeat("\r", n))); err != syscall.EAGAIN {
+				full = 0
+				return false
+			}
 		}
 		full++
 		return full > 5
@@ -640,9 +651,9 @@ func anyFaults(t *testing.T, rnd *rand.Rand) {
 		_, err := l.Exchange(within(t), cmd, permit(t, l, cmd))
 		done := p.see(addr).doses - before
 		switch kind := lab.KindOf(err); {
-		case err == nil && done != 1, err != nil && kind == lab.KindNotSent && done != 0, done > 1:
+		case err == nil && done != 1, err != nil && (kind == lab.KindNotSent || kind == lab.KindDenied) && done != 0, done > 1:
 			t.Fatalf("step %d: %v, and %d doses", i, err, done)
-		case err != nil && kind != lab.KindNotSent && kind != lab.KindOutcomeUnknown && kind != lab.KindDeviceRefused:
+		case err != nil && kind != lab.KindNotSent && kind != lab.KindDenied && kind != lab.KindOutcomeUnknown && kind != lab.KindDeviceRefused:
 			t.Fatalf("step %d: %v", i, err)
 		}
 	}

@@ -42,8 +42,10 @@ func (l *link) onLine(bytes int) time.Duration {
 	return time.Duration(bytes) * 10 * time.Second / time.Duration(l.spec.Baud)
 }
 
-// window is how long after a failed exchange its reply may still come.
-func (l *link) window() time.Duration { return l.spec.Gap + l.spec.ReplyWithin }
+// window is how long after a failed exchange its reply may still come: a device
+// that was busy answers late, not for ever. Later than that, only the address
+// and the form of a reply protect.
+func (l *link) window() time.Duration { return l.spec.Gap + 2*l.spec.ReplyWithin }
 
 // clear waits for the gap and until no late reply can come, and empties the
 // input. An urgent message waits for the gap only.
@@ -127,7 +129,7 @@ func (l *link) failed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if l.closing.Err() != nil {
+	if l.ending() {
 		return errClosed
 	}
 	l.shut(err)

@@ -39,11 +39,11 @@ func (c *checker) check(n *node) *node {
 		return n
 	case c.nodes > MaxNodes:
 		c.stopped = true
-		n.src.add(n.pos, "too_long", "", "the expression has more than %d parts with its definitions", MaxNodes)
+		n.src.add(n.pos, "too_long", "", "the expression has more than %d parts, definitions included", MaxNodes)
 		return n
 	case c.level > MaxDepth+1:
 		c.stopped = true
-		n.src.add(n.pos, "too_deep", "", "the expression is nested deeper than %d with its definitions", MaxDepth)
+		n.src.add(n.pos, "too_deep", "", "the expression is nested deeper than %d, definitions included", MaxDepth)
 		return n
 	}
 	switch n.op {

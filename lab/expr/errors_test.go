@@ -150,6 +150,10 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%s: %.200v; want %s", name, err, c.code)
 		}
 	}
+	_, err := Compile(lab.Source{Text: strings.Repeat("? ", 2000)}, scope)
+	if issues, ok := err.(lab.Issues); !ok || len(issues) != MaxIssues {
+		t.Errorf("%d issues", len(issues))
+	}
 	// A long list of conditions is no depth, and exactly at the limits is fine.
 	for _, text := range []string{
 		strings.Repeat("on and ", 500) + "on",

@@ -15,6 +15,7 @@ const (
 	MaxNodes    = 4096 // after definitions are put in place
 	MaxArgs     = 16   // arguments of vote, voted, min and max
 	MaxWindows  = 64   // uses of rate, mean and held in one expression
+	MaxIssues   = 100  // reported of one expression
 	MinWindow   = time.Millisecond
 	MaxWindow   = 24 * time.Hour // span of rate, mean and held
 	maxExponent = 9              // of a base unit in a dimension
@@ -70,7 +71,6 @@ type node struct {
 	unit     lab.Unit // of a literal
 	bare     bool     // a literal without a unit
 	label    string   // the name whose definition this is
-	depth    int
 
 	typ      lab.Type // Missing: wrong, and reported
 	constant bool     // reads nothing
@@ -172,17 +172,11 @@ func (p *parser) unexpected(t token, want string) *node {
 
 // node makes a node over kids, spanning their text.
 func (p *parser) node(o op, kids ...*node) *node {
-	n := &node{op: o, src: p.src, pos: kids[0].pos, end: kids[len(kids)-1].end, kids: kids}
-	for _, k := range kids {
-		n.depth = max(n.depth, k.depth+1)
-	}
-	if n.depth > MaxDepth {
-		p.fail(n.pos, "too_deep", "", "the expression is nested deeper than %d", MaxDepth)
-	}
-	return n
+	return &node{op: o, src: p.src, pos: kids[0].pos, end: kids[len(kids)-1].end, kids: kids}
 }
 
-// nested guards every recursion.
+// nested guards every recursion. Long sums get deep without it: the checker
+// counts again.
 func (p *parser) nested(f func() *node) *node {
 	if p.depth++; p.depth > MaxDepth {
 		return p.fail(p.peek().pos, "too_deep", "", "the expression is nested deeper than %d", MaxDepth)
@@ -304,9 +298,7 @@ func (p *parser) call(n *node) *node {
 	n.op = opCall
 	p.take()
 	for !p.is(")") {
-		k := p.nested(p.or)
-		n.kids = append(n.kids, k)
-		n.depth = max(n.depth, k.depth+1)
+		n.kids = append(n.kids, p.nested(p.or))
 		if !p.is(",") {
 			break
 		}
@@ -319,8 +311,5 @@ func (p *parser) call(n *node) *node {
 		return p.unexpected(p.peek(), "a comma or a closing parenthesis")
 	}
 	n.end = p.take().end
-	if n.depth > MaxDepth {
-		return p.fail(n.pos, "too_deep", "", "the expression is nested deeper than %d", MaxDepth)
-	}
 	return n
 }

@@ -54,7 +54,11 @@ func (s *source) at(off int) lab.Pos {
 	return p
 }
 
+// add reports an issue; after MaxIssues of them nobody reads on.
 func (s *source) add(off int, code, hint, format string, args ...any) {
+	if len(*s.issues) >= MaxIssues {
+		return
+	}
 	s.issues.Add(s.at(off), code, hint, format, args...)
 }
 

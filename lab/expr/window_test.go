@@ -186,6 +186,13 @@ func TestHeld(t *testing.T) {
 	f.want(True)
 	f.now = t0.Add(10500*ms + 1) // stale
 	f.want(Unknown)
+
+	f = newFilm(t, "held(on, 500 ms)")
+	f.sees(0, true)
+	f.sees(600*ms, true)
+	f.want(True)
+	f.sees(599*ms, true) // the clock can't be trusted
+	f.want(Unknown)
 }
 
 // TestHeldSurvivesOneOfThree: a vote that goes on with two of three readings

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"labgate/configs"
+	"labgate/internal/strict"
+	"labgate/lab"
+	"labgate/messages"
+	"labgate/protocols"
+	"labgate/report"
+	"labgate/safety"
+	"labgate/safety/preflight"
+)
+
+type checkCmd struct {
+	Files []string          `arg:"" help:"Protocol, lab, profile, class or interlocks files, or lab folders."`
+	Lab   string            `help:"The lab that protocols and interlocks are checked against (default: demo)." placeholder:"DIR"`
+	Input map[string]string `help:"An input of a protocol, name=value; again for each." short:"i"`
+}
+
+// checked is what check says of one file; with --json it is one line.
+type checked struct {
+	messages.Verdict
+	File string `json:"file"`
+	What string `json:"what"` // protocol, lab, profile, class, interlocks
+}
+
+// Run checks every file and reports everything that is wrong with each.
+func (c *checkCmd) Run(a *app) error {
+	dir := c.Lab
+	if dir == "" {
+		dir = "demo"
+	}
+	cfg, labErr := loadLab(dir)
+	bad := 0
+	for _, path := range c.Files {
+		r := c.check(path, cfg, labErr)
+		r.Kind = messages.KindVerdict
+		r.Decision = messages.AcceptedDecision
+		if len(r.Issues) > 0 {
+			bad++
+			r.Decision = messages.RejectedDecision
+		}
+		if a.json {
+			a.line(r)
+			continue
+		}
+		for _, i := range r.Issues {
+			a.say("%s", i.Error())
+		}
+		if len(r.Issues) == 0 {
+			a.say("%s: %s, no issues%s", path, r.What, report.Bill(r.Bill))
+			for _, l := range r.Live {
+				a.say("  checked live: %-20s %s", l.Step, strings.Join(l.Rules, ", "))
+			}
+		}
+	}
+	if bad > 0 {
+		return errRefused
+	}
+	return nil
+}
+
+func (c *checkCmd) check(path string, cfg *configs.Config, labErr error) checked {
+	r := checked{File: path}
+	fail := func(err error) checked {
+		if list, ok := err.(lab.Issues); ok {
+			r.Issues = append(r.Issues, list...)
+		} else {
+			r.Issues = append(r.Issues, lab.Issue{Code: "unreadable", File: path, Say: err.Error()})
+		}
+		return r
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		return fail(err)
+	}
+	if st.IsDir() || filepath.Base(path) == "lab.yaml" {
+		r.What = "lab"
+		if !st.IsDir() {
+			path = filepath.Dir(path)
+		}
+		own, err := loadLab(path)
+		if err != nil {
+			return fail(err)
+		}
+		r.Hashes = messages.Hashes{Lab: own.Lab.Hash, Rules: own.Rules.Hash}
+		return r
+	}
+	if st.Size() > strict.MaxBytes {
+		return fail(fmt.Errorf("%s has %d bytes; at most %d are read", path, st.Size(), strict.MaxBytes))
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return fail(err)
+	}
+	if labErr != nil {
+		return fail(labErr)
+	}
+	r.What = kindOf(path, data)
+	switch r.What {
+	case "class":
+		_, r.Issues = configs.ParseClass(path, data)
+	case "profile":
+		_, r.Issues = configs.ParseProfile(path, data, cfg.Classes)
+	case "interlocks":
+		_, r.Issues = safety.Parse(path, data, cfg.Lab)
+	case "protocol":
+		c.checkProtocol(path, data, cfg, &r)
+	default:
+		r.Issues = append(r.Issues, notOurs(path, data)...)
+	}
+	return r
+}
+
+// kindOf tells by its first key what a file is.
+func kindOf(path string, data []byte) string {
+	root, _ := strict.Parse(path, data) // its issues are found again by the right parser
+	d := &strict.Decoder{}
+	keys := d.Map(root, "file").Keys()
+	for _, k := range keys {
+		switch k {
+		case "protocol", "profile", "class", "interlocks":
+			return k
+		case "lab":
+			return "lab"
+		}
+	}
+	return ""
+}
+
+func notOurs(path string, data []byte) lab.Issues {
+	root, is := strict.Parse(path, data)
+	if root != nil && len(is) == 0 {
+		is.Add(lab.Pos{File: path, Line: 1, Column: 1}, "unknown_file", "a file begins with protocol:, lab:, profile:, class: or interlocks:", "this is none of Labgate's files")
+	}
+	return is
+}
+
+// checkProtocol goes as far as a proposal would: parse, bind, bill, preflight.
+func (c *checkCmd) checkProtocol(path string, data []byte, cfg *configs.Config, r *checked) {
+	p, issues := protocols.Parse(path, data, cfg.Classes)
+	r.Issues = append(r.Issues, issues...)
+	if p == nil || len(issues) > 0 {
+		return
+	}
+	r.Hashes = messages.Hashes{Protocol: p.Hash, Lab: cfg.Lab.Hash, Rules: cfg.Rules.Hash}
+	given := map[string]lab.Value{}
+	for n, text := range c.Input {
+		given[n] = parseInput(text)
+	}
+	inputs, issues := p.CheckInputs(given)
+	r.Issues = append(r.Issues, issues...)
+	if len(issues) > 0 {
+		return
+	}
+	plan, issues := protocols.Bind(p, cfg.Lab, inputs)
+	r.Issues = append(r.Issues, issues...)
+	if plan == nil || len(issues) > 0 {
+		return
+	}
+	r.Hashes.Plan = plan.Hash
+	r.Bill = &messages.Bill{Expected: lab.Seconds(plan.Bill.Expected), Worst: lab.Seconds(plan.Bill.Worst), Exposures: plan.Bill.Exposures, Commands: plan.Bill.Commands, Consumption: plan.Bill.Consumption}
+	said := preflight.With(cfg.Rules)(plan)
+	r.Issues, r.Proved = append(r.Issues, said.Refused...), said.Proved
+	for _, l := range said.Live {
+		r.Live = append(r.Live, messages.LiveCheck(l))
+	}
+}

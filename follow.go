@@ -1,0 +1,150 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"labgate/internal/bus"
+	"labgate/lab"
+	"labgate/messages"
+	"labgate/report"
+)
+
+// follower prints a proposal's way: verdict, steps, measurements, end.
+type follower struct {
+	a    *app
+	s    *session
+	p    messages.Proposal
+	docs chan lab.Message
+	run  string
+}
+
+func newFollower(a *app, s *session, p messages.Proposal) *follower {
+	return &follower{a: a, s: s, p: p, docs: make(chan lab.Message, 4096)}
+}
+
+// listen opens the ears before anything is asked.
+func (f *follower) listen() error {
+	for _, subject := range []string{bus.Verdicts(f.s.lab, f.s.name), bus.Runs(f.s.lab, f.s.name, "*", "*")} {
+		if err := f.s.Handle(f.a.ctx, subject, func(m lab.Message) {
+			select {
+			case f.docs <- m:
+			default: // 4096 behind: the end of the run is asked for instead
+			}
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow ends with the run. What gets lost on the way is asked for.
+func (f *follower) follow() error {
+	ask := time.NewTicker(3 * time.Second)
+	defer ask.Stop()
+	for {
+		select {
+		case <-f.a.ctx.Done():
+			if f.run != "" {
+				f.a.say("left alone: run %s goes on (labgate runs %s; labgate abort %s)", f.run, f.run, f.run)
+			}
+			return f.a.ctx.Err()
+		case m := <-f.docs:
+			if over, err := f.document(m); over || err != nil {
+				return err
+			}
+		case <-ask.C:
+			if over, err := f.ask(); over || err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// ask asks for the verdict, or whether the run is over.
+func (f *follower) ask() (over bool, err error) {
+	if f.run == "" {
+		r, err := f.s.control(f.a.ctx, messages.Control{Action: messages.ControlVerdict, Key: f.p.Key})
+		if err != nil || r.Verdict == nil {
+			return false, nil // not decided yet, or no answer yet: asked again
+		}
+		return f.verdict(*r.Verdict)
+	}
+	r, err := f.s.control(f.a.ctx, messages.Control{Action: messages.ControlRuns, Run: f.run})
+	if err != nil || len(r.Runs) == 0 || r.Runs[0].Ended == nil || len(f.docs) > 0 {
+		return false, nil
+	}
+	i := r.Runs[0]
+	return true, f.ended(messages.RunStop{UID: i.Run, RunStart: i.Run, ExitStatus: map[bool]string{true: messages.ExitSuccess, false: messages.ExitFail}[i.State == "done"], Reason: i.Say, Outputs: i.Outputs})
+}
+
+func (f *follower) document(m lab.Message) (over bool, err error) {
+	if strings.Contains(m.Subject, ".verdicts.") {
+		var v messages.Verdict
+		if err := json.Unmarshal(m.Data, &v); err != nil || v.Proposal != f.p.ID || f.run != "" {
+			return false, err
+		}
+		return f.verdict(v)
+	}
+	var head struct {
+		Kind     string `json:"kind"`
+		UID      string `json:"uid"`
+		RunStart string `json:"run_start"`
+	}
+	if err := json.Unmarshal(m.Data, &head); err != nil {
+		return false, err
+	}
+	if f.run == "" || head.RunStart != f.run && head.UID != f.run {
+		return false, nil
+	}
+	if f.a.json {
+		fmt.Fprintln(f.a.out, string(m.Data))
+	}
+	switch head.Kind {
+	case messages.KindRunStart:
+		f.a.say("run %s has begun", f.run)
+	case messages.KindRunEvent:
+		var e messages.RunEvent
+		if err := json.Unmarshal(m.Data, &e); err != nil {
+			return false, err
+		}
+		f.a.say("  %-24s %s", e.Step, report.Values(e.Data))
+	case messages.KindRunStop:
+		var d messages.RunStop
+		if err := json.Unmarshal(m.Data, &d); err != nil {
+			return false, err
+		}
+		return true, f.ended(d)
+	}
+	return false, nil
+}
+
+func (f *follower) verdict(v messages.Verdict) (over bool, err error) {
+	if f.a.json {
+		f.a.line(v)
+	}
+	f.a.say("%s", v.Say)
+	for _, i := range v.Issues {
+		f.a.say("  %-18s %s", i.Code, i.Error())
+	}
+	if v.Decision != messages.AcceptedDecision {
+		return true, errRefused
+	}
+	f.run = v.Run
+	return false, nil
+}
+
+func (f *follower) ended(d messages.RunStop) error {
+	f.a.say("run %s: %s %s", f.run, d.ExitStatus, d.Reason)
+	for _, n := range sortedNames(d.Outputs) {
+		f.a.say("  %-12s %s", n, d.Outputs[n])
+	}
+	if d.ExitStatus != messages.ExitSuccess {
+		return errors.New("the run did not succeed: " + d.Reason)
+	}
+	f.a.say("export it: labgate export %s --to DIR", f.run)
+	return nil
+}

@@ -1,0 +1,145 @@
+// Command labgate stands between an AI and a laboratory: it takes proposed
+// experiments off NATS, checks them against the laboratory's interlocks, runs
+// them on real instruments, and returns measurements with an unbroken record.
+//
+// This package is commands and wiring, nothing else.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sort"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes.
+const (
+	exitDone    = 0
+	exitRefused = 1 // refused or failed
+	exitUsage   = 2
+)
+
+type cli struct {
+	JSON bool `name:"json" help:"For machines: one JSON object a line."`
+
+	Demo    demoCmd    `cmd:"" help:"A simulated lab, gateway, runner and planner in one process: a closed loop of experiments."`
+	Serve   serveCmd   `cmd:"" help:"The edge daemon: bus, gateway and runner of a lab."`
+	Sim     simCmd     `cmd:"" help:"Only the simulated instruments, on real OPC UA, MQTT and serial."`
+	Check   checkCmd   `cmd:"" help:"Check protocols, labs, profiles, classes, interlocks; connects to nothing."`
+	Submit  submitCmd  `cmd:"" help:"Propose a protocol, follow the run, print its measurements."`
+	Runs    runsCmd    `cmd:"" help:"List runs, or show one; and what is latched or in doubt."`
+	Export  exportCmd  `cmd:"" help:"Write a run's measurements, pictures and documents to a folder."`
+	Stop    stopCmd    `cmd:"" help:"Emergency stop of all instruments, or of one. Latches until reset."`
+	Reset   resetCmd   `cmd:"" help:"Clear a latch, with a reason."`
+	Resolve resolveCmd `cmd:"" help:"Settle a command in doubt, with a reason."`
+	Abort   abortCmd   `cmd:"" help:"End a run through its cleanup and finally."`
+	Keys    struct {
+		New keysNewCmd `cmd:"" help:"A principal with a key, listed in the data folder's access.yaml."`
+	} `cmd:"" help:"Keys of principals."`
+	Journal struct {
+		Verify journalVerifyCmd `cmd:"" help:"Check the journal's chain."`
+		Show   journalShowCmd   `cmd:"" help:"Read the journal."`
+	} `cmd:"" help:"The append-only record."`
+}
+
+// app is what every command gets.
+type app struct {
+	ctx  context.Context
+	json bool
+	out  io.Writer
+	err  io.Writer
+}
+
+// errRefused ends a command with exit code 1 when everything was said already.
+var errRefused = errors.New("refused")
+
+// errUsage marks wrong use, for exit code 2.
+var errUsage = errors.New("wrong use")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// execute runs one command line and returns its exit code.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
+	var c cli
+	type exit int
+	parser, err := kong.New(&c, kong.Name("labgate"), kong.Writers(stdout, stderr),
+		kong.Description("The gate between an AI and a laboratory. Not a safety instrumented system; never instead of a hard-wired emergency stop."),
+		kong.UsageOnError(), kong.Exit(func(n int) { panic(exit(n)) }))
+	if err != nil {
+		fmt.Fprintln(stderr, "labgate:", err)
+		return exitUsage
+	}
+	defer func() { // --help ends here
+		if p := recover(); p != nil {
+			n, ok := p.(exit)
+			if !ok {
+				panic(p)
+			}
+			code = int(n)
+		}
+	}()
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	k, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintln(stderr, "labgate:", err)
+		fmt.Fprintln(stderr, "try: labgate --help")
+		return exitUsage
+	}
+	err = k.Run(&app{ctx, c.JSON, stdout, stderr})
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(stderr, "labgate:", err)
+		return exitUsage
+	case !errors.Is(err, errRefused):
+		fmt.Fprintln(stderr, "labgate:", err)
+	}
+	return exitRefused
+}
+
+// line prints one JSON object.
+func (a *app) line(v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		b = fmt.Appendf(nil, `{"type":"error","say":%q}`, err.Error())
+	}
+	fmt.Fprintln(a.out, string(b))
+}
+
+// say prints for people, and nothing for machines.
+func (a *app) say(format string, args ...any) {
+	if !a.json {
+		fmt.Fprintf(a.out, format+"\n", args...)
+	}
+}
+
+// log is a line beside the result, for people.
+func (a *app) log(s string) {
+	if !a.json {
+		fmt.Fprintln(a.err, "  "+s)
+	}
+}
+
+func sortedNames[V any](m map[string]V) []string {
+	names := make([]string, 0, len(m))
+	for n := range m {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
+}

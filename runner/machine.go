@@ -1,0 +1,286 @@
+package runner
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"labgate/lab"
+	"labgate/messages"
+	"labgate/protocols"
+)
+
+// Bounds are what a run may use. Zero means no bound.
+type Bounds struct {
+	Time      time.Duration
+	Exposures int
+}
+
+// MachineEvent is something that happened to a run. The closed set is below.
+type MachineEvent interface{ machineEvent() }
+
+// Events of a machine.
+type (
+	// Begin starts it.
+	Begin struct{}
+	// CommandEnded: a command that it asked for has an outcome.
+	CommandEnded struct {
+		Outcome lab.Outcome
+		Ref     lab.Ref
+	}
+	// ReadingCame: a reading of a property that it wants.
+	ReadingCame struct {
+		ID      lab.PropertyID
+		Reading lab.Reading
+	}
+	// Abort ends it: what is under way is stopped, then cleanup (not after a
+	// trip), then finally.
+	Abort struct {
+		Reason, Rule string
+		Exit         string // messages.ExitAbort or ExitFail
+		Trip         bool
+	}
+	// Pass: only time has passed.
+	Pass struct{}
+)
+
+func (Begin) machineEvent()        {}
+func (CommandEnded) machineEvent() {}
+func (ReadingCame) machineEvent()  {}
+func (Abort) machineEvent()        {}
+func (Pass) machineEvent()         {}
+
+// MachineAction is something that a machine asks for. The closed set is below.
+type MachineAction interface{ machineAction() }
+
+// Actions of a machine.
+type (
+	// DoCommand: send it; its outcome comes back as CommandEnded.
+	DoCommand struct {
+		Command lab.Command
+		Finally bool
+	}
+	// Measured: a step gave values.
+	Measured struct {
+		Step    string
+		Command string
+		Source  string // instrument.component.command
+		Data    map[string]lab.Value
+		State   lab.State
+		Ref     lab.Ref
+		Say     string
+	}
+	// Ended: the run is over; nothing more will come.
+	Ended struct {
+		Exit, Reason, Rule string
+		Outputs            map[string]lab.Value
+	}
+)
+
+func (DoCommand) machineAction() {}
+func (Measured) machineAction()  {}
+func (Ended) machineAction()     {}
+
+const (
+	commandLife = 10 * time.Second // from asking to the last moment at which it may be sent
+	drainWithin = 30 * time.Second // for commands under way to end, before cleanup and finally go on without them
+	retryAfter  = 200 * time.Millisecond
+)
+
+// stage is which part of the protocol a machine is in.
+type stage uint8
+
+const (
+	notBegun stage = iota
+	inSteps
+	draining // commands under way are coming to their end
+	inCleanup
+	inFinally
+	over
+)
+
+// Machine is one run of a plan. It is pure, deterministic, and belongs to one
+// owner.
+type Machine struct {
+	run       string
+	plan      *protocols.Plan
+	ids       lab.IDs
+	bounds    Bounds
+	values    *protocols.Values
+	stage     stage
+	root      node
+	began     time.Time
+	drainBy   time.Time
+	live      map[string]*doNode // by command id
+	exposures int
+	wants     map[lab.PropertyID]bool
+	end       *Abort // why it ends, if not by reaching the end
+	afterward []string
+	actions   []MachineAction
+}
+
+// NewMachine makes the machine of a run.
+func NewMachine(run string, plan *protocols.Plan, ids lab.IDs, b Bounds) *Machine {
+	m := &Machine{run: run, plan: plan, ids: ids, bounds: b, values: plan.NewValues(), live: map[string]*doNode{}, wants: map[lab.PropertyID]bool{}}
+	for _, id := range plan.AllReads() {
+		m.wants[id] = true
+	}
+	return m
+}
+
+// Wants reports whether the run reads a property.
+func (m *Machine) Wants(id lab.PropertyID) bool { return m.wants[id] }
+
+// Where names the steps that are under way.
+func (m *Machine) Where() string {
+	if m.root == nil {
+		return ""
+	}
+	return strings.Join(m.root.where(), ", ")
+}
+
+// Step takes one event and returns what is to be done, in order.
+func (m *Machine) Step(now time.Time, ev MachineEvent) []MachineAction {
+	m.actions = nil
+	switch e := ev.(type) {
+	case Begin:
+		if m.stage == notBegun {
+			m.began, m.stage, m.root = now, inSteps, m.sequence(m.plan.Protocol.Steps)
+		}
+	case CommandEnded:
+		if n := m.live[e.Outcome.Command]; n != nil {
+			delete(m.live, e.Outcome.Command)
+			n.outcome, n.ref = &e.Outcome, e.Ref
+		}
+	case ReadingCame:
+		m.values.Read(now, e.ID, e.Reading)
+	case Abort:
+		m.abort(now, e)
+	}
+	m.advance(now)
+	return m.actions
+}
+
+// Next is the earliest instant at which time alone changes something; zero for
+// never.
+func (m *Machine) Next() time.Time {
+	var next time.Time
+	if m.root != nil {
+		next = m.root.next()
+	}
+	if m.stage == draining {
+		next = earlier(next, m.drainBy)
+	}
+	if m.stage == inSteps && m.bounds.Time > 0 {
+		next = earlier(next, m.began.Add(m.bounds.Time))
+	}
+	return next
+}
+
+func (m *Machine) do(a MachineAction) { m.actions = append(m.actions, a) }
+
+// abort turns to the end: whatever is under way is stopped and awaited first.
+func (m *Machine) abort(now time.Time, a Abort) {
+	switch m.stage {
+	case over, inFinally:
+		return // the finally is what an abort leads to
+	case draining:
+		if a.Trip && m.end != nil && !m.end.Trip {
+			m.end.Trip, m.end.Reason, m.end.Rule = true, m.end.Reason+"; then "+a.Reason, a.Rule
+		}
+		return
+	case inCleanup:
+		if m.end == nil {
+			m.end = &a
+		}
+		m.end.Trip = true // whatever it was, cleanup is not tried again
+	default:
+		m.end = &a
+	}
+	if m.began.IsZero() {
+		m.began = now
+	}
+	if m.root != nil {
+		m.root.cancel(m, now)
+	}
+	m.stage, m.root, m.drainBy = draining, nil, now.Add(drainWithin)
+}
+
+// advance goes on until something is awaited.
+func (m *Machine) advance(now time.Time) {
+	if m.stage == inSteps && m.bounds.Time > 0 && !now.Before(m.began.Add(m.bounds.Time)) {
+		m.abort(now, Abort{Reason: fmt.Sprintf("its time budget of %s is over", lab.Seconds(m.bounds.Time)), Exit: messages.ExitFail})
+	}
+	for m.stage != over && m.stage != notBegun {
+		if m.stage == draining {
+			if len(m.live) > 0 && now.Before(m.drainBy) {
+				return
+			}
+			m.stage, m.root = inCleanup, m.sequence(m.plan.Protocol.Cleanup)
+			if m.end != nil && m.end.Trip {
+				m.root = m.sequence(nil)
+			}
+			continue
+		}
+		st, why := m.root.tick(m, now)
+		if st == waiting {
+			return
+		}
+		m.turn(now, st, why)
+	}
+}
+
+// turn goes from one stage to the next.
+func (m *Machine) turn(now time.Time, st status, why string) {
+	switch m.stage {
+	case inSteps:
+		if st == failed {
+			m.abort(now, Abort{Reason: why, Exit: messages.ExitFail, Rule: m.rule()})
+			return
+		}
+		m.stage, m.root = inCleanup, m.sequence(m.plan.Protocol.Cleanup)
+	case inCleanup:
+		if st == failed {
+			m.afterward = append(m.afterward, "cleanup: "+why)
+			m.root.cancel(m, now)
+		}
+		m.stage, m.root = inFinally, &finallyNode{steps: m.plan.Protocol.Finally}
+	case inFinally:
+		m.finish(now)
+	}
+}
+
+// rule is the interlock behind the last failure, if there is one.
+func (m *Machine) rule() string {
+	if n, ok := m.root.(interface{ rule() string }); ok {
+		return n.rule()
+	}
+	return ""
+}
+
+// finish evaluates the outputs and ends the run.
+func (m *Machine) finish(now time.Time) {
+	m.stage = over
+	e := Ended{Exit: messages.ExitSuccess}
+	outputs, issues := m.values.Outputs(now)
+	e.Outputs = outputs
+	switch {
+	case m.end != nil:
+		e.Exit, e.Reason, e.Rule = m.end.Exit, m.end.Reason, m.end.Rule
+	case len(issues) > 0:
+		e.Exit, e.Reason = messages.ExitFail, issues[0].Say
+	}
+	for _, s := range m.afterward {
+		if e.Reason != "" {
+			e.Reason += "; "
+		}
+		e.Reason += s
+	}
+	if e.Exit == messages.ExitSuccess && len(m.afterward) > 0 {
+		e.Exit = messages.ExitFail
+	}
+	m.do(e)
+}
+
+// sequence makes a node of steps, one after the other.
+func (m *Machine) sequence(steps []*protocols.Step) *seqNode { return &seqNode{steps: steps} }

@@ -1,0 +1,471 @@
+package runner
+
+import (
+	"fmt"
+	"time"
+
+	"labgate/lab"
+	"labgate/lab/expr"
+	"labgate/protocols"
+)
+
+// status is what a node of the plan says of itself.
+type status uint8
+
+const (
+	waiting status = iota
+	ended
+	failed
+)
+
+// node is a step under way. tick goes on until something is awaited; why says
+// what failed. next is when time alone changes something. cancel stops what
+// is under way and forgets the rest.
+type node interface {
+	tick(m *Machine, now time.Time) (status, string)
+	next() time.Time
+	cancel(m *Machine, now time.Time)
+	where() []string
+}
+
+// nodeOf makes the node of a step, with its error policy around it.
+func nodeOf(s *protocols.Step) node {
+	switch s.Kind {
+	case protocols.Wait:
+		return &policyNode{step: s, inner: &waitNode{step: s}}
+	case protocols.Parallel:
+		p := &parallelNode{step: s}
+		for _, b := range s.Steps {
+			p.kids = append(p.kids, nodeOf(b))
+		}
+		p.done = make([]bool, len(p.kids))
+		return &policyNode{step: s, inner: p}
+	case protocols.Repeat:
+		return &policyNode{step: s, inner: &repeatNode{step: s}}
+	}
+	return &policyNode{step: s, inner: &doNode{step: s}}
+}
+
+// policyNode decides what a failure of a step means for the run.
+type policyNode struct {
+	step  *protocols.Step
+	inner node
+	by    string // the interlock behind the failure
+}
+
+func (n *policyNode) tick(m *Machine, now time.Time) (status, string) {
+	st, why := n.inner.tick(m, now)
+	if st != failed {
+		return st, why
+	}
+	switch n.step.OnError.Then {
+	case protocols.Skip:
+		m.values.Skip(now, n.step)
+		return ended, ""
+	case protocols.Continue:
+		return ended, ""
+	}
+	if r, ok := n.inner.(interface{ rule() string }); ok {
+		n.by = r.rule()
+	}
+	return failed, why
+}
+
+func (n *policyNode) next() time.Time                  { return n.inner.next() }
+func (n *policyNode) cancel(m *Machine, now time.Time) { n.inner.cancel(m, now) }
+func (n *policyNode) where() []string                  { return n.inner.where() }
+func (n *policyNode) rule() string                     { return n.by }
+
+// seqNode is steps one after the other.
+type seqNode struct {
+	steps []*protocols.Step
+	at    int
+	cur   node
+	by    string
+}
+
+func (n *seqNode) tick(m *Machine, now time.Time) (status, string) {
+	for n.at < len(n.steps) {
+		if n.cur == nil {
+			n.cur = nodeOf(n.steps[n.at])
+		}
+		st, why := n.cur.tick(m, now)
+		switch st {
+		case waiting:
+			return waiting, ""
+		case failed:
+			if r, ok := n.cur.(interface{ rule() string }); ok {
+				n.by = r.rule()
+			}
+			return failed, why
+		}
+		n.at, n.cur = n.at+1, nil
+	}
+	return ended, ""
+}
+
+func (n *seqNode) next() time.Time {
+	if n.cur == nil {
+		return time.Time{}
+	}
+	return n.cur.next()
+}
+
+func (n *seqNode) cancel(m *Machine, now time.Time) {
+	if n.cur != nil {
+		n.cur.cancel(m, now)
+	}
+}
+
+func (n *seqNode) where() []string {
+	if n.cur == nil {
+		return nil
+	}
+	return n.cur.where()
+}
+
+func (n *seqNode) rule() string { return n.by }
+
+// doNode is one command, with its retries.
+type doNode struct {
+	step    *protocols.Step
+	cmd     *lab.Command
+	outcome *lab.Outcome
+	ref     lab.Ref
+	tries   int
+	retryAt time.Time
+	finally bool
+	by      string
+}
+
+func (n *doNode) tick(m *Machine, now time.Time) (status, string) {
+	if n.cmd == nil {
+		if now.Before(n.retryAt) {
+			return waiting, ""
+		}
+		if why := n.send(m, now); why != "" {
+			return failed, why
+		}
+	}
+	if n.outcome == nil {
+		return waiting, ""
+	}
+	o := n.outcome
+	if o.OK() {
+		if why := n.measured(m, now, o); why != "" {
+			return failed, why
+		}
+		return ended, ""
+	}
+	n.cmd, n.outcome = nil, nil
+	// What may have happened twice is never tried again: not what is
+	// effectful, not what is in doubt.
+	again := n.step.Spec.Effect != lab.Effectful && o.State != lab.InDoubt && n.tries <= n.step.OnError.Retry
+	if again {
+		n.retryAt = now.Add(retryAfter)
+		return waiting, ""
+	}
+	n.report(m, o)
+	if len(o.Issues) > 0 {
+		n.by = o.Issues[0].Rule
+	}
+	return failed, fmt.Sprintf("step %s: %s: %s", n.step.Path, o.State, o.Say)
+}
+
+// send evaluates the arguments and asks for the command.
+func (n *doNode) send(m *Machine, now time.Time) string {
+	target, spec, err := m.plan.Command(n.step.Role, n.step.Command)
+	if err != nil {
+		return fmt.Sprintf("step %s: %v", n.step.Path, err)
+	}
+	args, issues := m.values.Args(now, n.step)
+	if len(issues) > 0 {
+		return fmt.Sprintf("step %s: %s", n.step.Path, issues[0].Say)
+	}
+	if spec.Effect == lab.Acquire {
+		if m.bounds.Exposures > 0 && m.exposures >= m.bounds.Exposures {
+			return fmt.Sprintf("step %s: the budget of %s is used up", n.step.Path, plural(m.bounds.Exposures, "exposure"))
+		}
+		m.exposures++
+	}
+	n.tries++
+	n.cmd = &lab.Command{ID: m.ids.New(now), Target: target, Args: args, Run: m.run, Step: n.step.Path, NotAfter: now.Add(commandLife)}
+	m.live[n.cmd.ID] = n
+	m.do(DoCommand{*n.cmd, n.finally})
+	return ""
+}
+
+// measured keeps what the step gave, under its own names, and tells of it.
+func (n *doNode) measured(m *Machine, now time.Time, o *lab.Outcome) string {
+	data, err := m.values.Gave(now, n.step, o.Values)
+	if err != nil {
+		return fmt.Sprintf("step %s: %v", n.step.Path, err)
+	}
+	if len(data) > 0 {
+		m.do(Measured{Step: n.step.Path, Command: o.Command, Source: n.cmd.Target.String(), Data: data, State: o.State, Ref: n.ref, Say: o.Say})
+	}
+	return ""
+}
+
+// report tells of a step that did not do what it was to do.
+func (n *doNode) report(m *Machine, o *lab.Outcome) {
+	data := map[string]lab.Value{}
+	if o.Amount != nil {
+		data["amount"] = lab.NumberValue(*o.Amount)
+	}
+	m.do(Measured{Step: n.step.Path, Command: o.Command, Source: n.step.Role + "." + n.step.Command, Data: data, State: o.State, Ref: n.ref, Say: o.Say})
+}
+
+func (n *doNode) next() time.Time {
+	if n.cmd == nil {
+		return n.retryAt
+	}
+	return time.Time{}
+}
+
+// cancel stops a command under way by its own stop, as a finally would. Its
+// outcome is still awaited, by the machine.
+func (n *doNode) cancel(m *Machine, now time.Time) {
+	if n.cmd == nil || n.outcome != nil || n.step.Spec.StopsWith == "" {
+		return
+	}
+	stop := n.cmd.Target
+	stop.Command = n.step.Spec.StopsWith
+	m.do(DoCommand{lab.Command{ID: m.ids.New(now), Target: stop, Run: m.run, Step: n.step.Path, NotAfter: now.Add(commandLife)}, true})
+}
+
+func (n *doNode) where() []string { return []string{n.step.Path} }
+func (n *doNode) rule() string    { return n.by }
+
+// waitNode waits until a condition holds, or for a plain time.
+type waitNode struct {
+	step  *protocols.Step
+	watch *protocols.Watch
+	look  time.Time // when time alone may change what the watch says
+}
+
+func (n *waitNode) tick(m *Machine, now time.Time) (status, string) {
+	if n.watch == nil {
+		n.watch = m.values.Watch(now, n.step)
+	}
+	said, next := n.watch.Check(now)
+	n.look = next
+	switch {
+	case said == protocols.Waiting:
+		return waiting, ""
+	case said == protocols.Met || n.step.Else == protocols.ElseContinue:
+		return ended, ""
+	}
+	return failed, fmt.Sprintf("step %s: %s did not hold within %s", n.step.Path, n.step.Until.Source().Text, lab.Seconds(n.step.Timeout))
+}
+
+func (n *waitNode) next() time.Time            { return n.look }
+func (n *waitNode) cancel(*Machine, time.Time) {}
+func (n *waitNode) where() []string            { return []string{n.step.Path} }
+
+// parallelNode is steps side by side. It ends when all have; when one fails,
+// the others are stopped and awaited.
+type parallelNode struct {
+	step *protocols.Step
+	kids []node
+	done []bool
+	why  string
+	by   string
+}
+
+func (n *parallelNode) tick(m *Machine, now time.Time) (status, string) {
+	left := 0
+	for i, k := range n.kids {
+		if n.done[i] {
+			continue
+		}
+		st, why := k.tick(m, now)
+		switch {
+		case st == waiting:
+			left++
+		default:
+			n.done[i] = true
+			if st == failed && n.why == "" {
+				n.fail(m, now, k, why)
+				left++ // those before it may be waiting still: look again below
+			}
+		}
+	}
+	if n.why != "" {
+		for i := range n.kids {
+			if !n.done[i] && n.underWay(m, n.kids[i]) {
+				return waiting, ""
+			}
+		}
+		return failed, n.why
+	}
+	if left > 0 {
+		return waiting, ""
+	}
+	return ended, ""
+}
+
+func (n *parallelNode) fail(m *Machine, now time.Time, k node, why string) {
+	n.why = why
+	if r, ok := k.(interface{ rule() string }); ok {
+		n.by = r.rule()
+	}
+	for i, other := range n.kids {
+		if !n.done[i] {
+			other.cancel(m, now)
+		}
+	}
+}
+
+// underWay reports whether a branch still has a command out.
+func (n *parallelNode) underWay(m *Machine, branch node) bool {
+	for _, step := range branch.where() {
+		for _, d := range m.live {
+			if d.step.Path == step {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (n *parallelNode) next() time.Time {
+	var next time.Time
+	for i, k := range n.kids {
+		if !n.done[i] {
+			next = earlier(next, k.next())
+		}
+	}
+	return next
+}
+
+func (n *parallelNode) cancel(m *Machine, now time.Time) {
+	for i, k := range n.kids {
+		if !n.done[i] {
+			k.cancel(m, now)
+		}
+	}
+}
+
+func (n *parallelNode) where() []string {
+	var list []string
+	for i, k := range n.kids {
+		if !n.done[i] {
+			list = append(list, k.where()...)
+		}
+	}
+	return list
+}
+
+func (n *parallelNode) rule() string { return n.by }
+
+// repeatNode does its steps again and again, start to start; an overrun is
+// not made up for.
+type repeatNode struct {
+	step  *protocols.Step
+	i     int
+	start time.Time // of the current iteration
+	body  *seqNode  // nil between iterations
+	by    string
+}
+
+func (n *repeatNode) tick(m *Machine, now time.Time) (status, string) {
+	s := n.step
+	for {
+		if n.body == nil {
+			if n.i > 0 && now.Before(n.start.Add(s.Every)) {
+				return waiting, ""
+			}
+			if n.i == 0 {
+				m.values.Enter(now, s)
+			}
+			n.i++
+			n.start, n.body = now, m.sequence(s.Steps)
+			m.values.BeginIteration(now, s, n.i)
+		}
+		st, why := n.body.tick(m, now)
+		switch st {
+		case waiting:
+			return waiting, ""
+		case failed:
+			n.by = n.body.rule()
+			return failed, why
+		}
+		n.body = nil
+		m.values.EndIteration(now, s)
+		if m.values.Until(now, s) == expr.True {
+			return ended, ""
+		}
+		if n.i >= s.Max {
+			if s.Until == nil || s.Else == protocols.ElseContinue {
+				return ended, ""
+			}
+			return failed, fmt.Sprintf("step %s: %s was not reached in %s", s.Path, s.Until.Source().Text, plural(s.Max, "iteration"))
+		}
+	}
+}
+
+func (n *repeatNode) next() time.Time {
+	if n.body != nil {
+		return n.body.next()
+	}
+	if n.i > 0 {
+		return n.start.Add(n.step.Every)
+	}
+	return time.Time{}
+}
+
+func (n *repeatNode) cancel(m *Machine, now time.Time) {
+	if n.body != nil {
+		n.body.cancel(m, now)
+	}
+}
+
+func (n *repeatNode) where() []string {
+	if n.body != nil {
+		return n.body.where()
+	}
+	return []string{n.step.Path}
+}
+
+func (n *repeatNode) rule() string { return n.by }
+
+// finallyNode carries out every step, whatever became of the others.
+type finallyNode struct {
+	steps []*protocols.Step
+	at    int
+	cur   *doNode
+}
+
+func (n *finallyNode) tick(m *Machine, now time.Time) (status, string) {
+	for n.at < len(n.steps) {
+		if n.cur == nil {
+			n.cur = &doNode{step: n.steps[n.at], finally: true}
+		}
+		st, why := n.cur.tick(m, now)
+		if st == waiting {
+			return waiting, ""
+		}
+		if st == failed {
+			m.afterward = append(m.afterward, "finally: "+why)
+		}
+		n.at, n.cur = n.at+1, nil
+	}
+	return ended, ""
+}
+
+func (n *finallyNode) next() time.Time {
+	if n.cur == nil {
+		return time.Time{}
+	}
+	return n.cur.next()
+}
+
+func (n *finallyNode) cancel(*Machine, time.Time) {}
+
+func (n *finallyNode) where() []string {
+	if n.cur == nil {
+		return nil
+	}
+	return n.cur.where()
+}

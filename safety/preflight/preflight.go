@@ -1,0 +1,85 @@
+// Package preflight says of a plan, before anything moves, which of its
+// commands the interlocks refuse whatever happens, which they can never
+// refuse, and which only the readings at the time can decide.
+//
+// It is pure, and it never allows anything: what is proved here is checked
+// live all the same. What it can't decide it calls live, never proved.
+package preflight
+
+import (
+	"labgate/lab"
+	"labgate/protocols"
+	"labgate/safety"
+)
+
+// Result is what is said of a plan.
+type Result struct {
+	Refused lab.Issues // the rules' refusals, with the step's position
+	Proved  []string   // steps
+	Live    []Live
+}
+
+// Live is a step that stands under rules which only readings can decide.
+type Live struct {
+	Step    string
+	Rules   []string
+	Signals []string // that the rules read
+}
+
+// With makes the check of plans against a lab's rules.
+func With(rules *safety.Rules) func(*protocols.Plan) Result {
+	return func(plan *protocols.Plan) Result {
+		c := &check{rules: rules, plan: plan}
+		plan.Protocol.Walk(c.step)
+		return c.Result
+	}
+}
+
+type check struct {
+	Result
+	rules *safety.Rules
+	plan  *protocols.Plan
+}
+
+// step looks at one command. Its arguments are known where they are plain or
+// come from the inputs alone; the limits are asked about those now.
+func (c *check) step(s *protocols.Step) {
+	if s.Kind != protocols.Do {
+		return
+	}
+	target, _, err := c.plan.Command(s.Role, s.Command)
+	if err != nil {
+		c.Refused.Add(s.Pos, "unknown_name", "", "step %s: %v", s.Path, err)
+		return
+	}
+	rules := c.rules.For(target)
+	if len(rules) == 0 && len(c.plan.Limits()) == 0 {
+		c.Proved = append(c.Proved, s.Path)
+		return
+	}
+	known, all := c.plan.Known(s)
+	decided := 0
+	for _, r := range c.rules.Limits(target) {
+		ready := true
+		for _, t := range r.Targets {
+			if _, ok := known[t.Arg]; t.Command == target && !ok {
+				ready = false
+			}
+		}
+		if !ready {
+			continue
+		}
+		decided++
+		for _, i := range r.CheckLimit(&lab.Command{Target: target, Args: known}) {
+			i.Path = "steps." + s.Path + "." + i.Path
+			i.Nearest, i.Repairable = nil, false // it is the protocol's argument, not the proposal's
+			i = i.At(s.Pos)
+			c.Refused = append(c.Refused, i)
+		}
+	}
+	if all && decided == len(rules) && len(c.plan.Limits()) == 0 {
+		c.Proved = append(c.Proved, s.Path)
+		return
+	}
+	c.Live = append(c.Live, Live{Step: s.Path, Rules: rules, Signals: c.rules.Signals(target)})
+}
