@@ -42,7 +42,8 @@ type Link interface {
 	// Safe for concurrent use.
 	Epoch(instrument string) uint64
 	// Close releases the wire and joins the link's goroutines; it unblocks any
-	// call under way. Safe for concurrent use.
+	// call under way. Connect may open the link again: that is how a wedged one
+	// is broken open. Safe for concurrent use.
 	Close() error
 }
 
@@ -63,8 +64,10 @@ type Result struct {
 type Sink interface {
 	// Samples delivers readings that the device sent unasked.
 	Samples([]lab.Sample)
-	// Lost says that the link or one of its instruments ("" for all) is gone,
-	// or that the device may have lost its state: the owner reconnects.
+	// Lost says that the whole link is gone ("": the owner connects again), or
+	// that one of its instruments does not answer or may have lost its state
+	// (the link itself goes on; the instrument's next epoch says that it is
+	// back).
 	Lost(instrument string, err error)
 }
 

@@ -15,6 +15,9 @@ import (
 // gateway's own limit on one exchange.
 const noTakes = 15 * time.Second
 
+// bound is the hint for arguments that nothing bounds.
+const bound = "bound its arguments, as in min(0.4 mL, …), or by inputs with min and max"
+
 // maxAmount is more of anything than a laboratory has, in SI base units.
 const maxAmount = 1e6
 
@@ -281,7 +284,7 @@ func (b *biller) do(s *Step, times float64) sum {
 func (b *biller) bound(p *expr.Program, args []expr.Range, s *Step) float64 {
 	iv, ok := p.NumberOver(args)
 	if !ok || iv.Hi > MaxTime.Seconds() {
-		b.issues.Add(s.Pos, "unbounded_time", "its arguments decide how long it takes: bound them by inputs with min and max",
+		b.issues.Add(s.Pos, "unbounded_time", bound,
 			"nothing bounds how long %s.%s takes", s.Role, s.Command)
 		return 0
 	}
@@ -348,7 +351,7 @@ func (b *biller) use(s *Step, q lab.Quantity) {
 	}
 	more, err := q.In(have.Unit)
 	if err != nil || !more.Finite() || math.Abs(more.Base()) > maxAmount {
-		b.issues.Add(s.Pos, "unbounded_consumption", "its arguments decide how much it is: bound them by inputs with min and max",
+		b.issues.Add(s.Pos, "unbounded_consumption", bound,
 			"nothing bounds how much %s.%s uses", s.Role, s.Command)
 		return
 	}

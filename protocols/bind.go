@@ -3,6 +3,7 @@ package protocols
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"sort"
 	"strconv"
 	"strings"
@@ -57,7 +58,10 @@ func Bind(p *Protocol, l *lab.Lab, inputs map[string]lab.Value) (*Plan, lab.Issu
 		return nil, lab.Issues{{Code: "internal", Say: err.Error()}}
 	}
 	issues = append(pl.fix(), pl.bindLimits()...)
-	if issues = append(issues, pl.bill()...); len(issues) > 0 {
+	if len(issues) == 0 {
+		issues = pl.bill()
+	}
+	if len(issues) > 0 {
 		issues.Sort()
 		return nil, issues
 	}
@@ -181,7 +185,7 @@ func holds(role *Role, in *lab.Instrument) bool {
 		return false
 	}
 	q, err := have.Concentration.In(want.Concentration.Unit)
-	return err == nil && q.Value == want.Concentration.Value
+	return err == nil && math.Abs(q.Value-want.Concentration.Value) <= 1e-9*math.Abs(q.Value) // a conversion rounds
 }
 
 func sayHolds(h *lab.Holds) string {

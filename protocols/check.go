@@ -2,6 +2,7 @@ package protocols
 
 import (
 	"slices"
+	"strings"
 
 	"labgate/lab"
 	"labgate/lab/expr"
@@ -152,7 +153,7 @@ func (r *parser) typed(what string, src lab.Source, s *scope, t lab.Type) *expr.
 		if got := p.Type().Kind; (got == lab.Number || got == lab.Integer) && (t.Kind == lab.Number || t.Kind == lab.Integer) {
 			code = "wrong_dimension"
 		}
-		r.add(src.Pos, code, "", "%s: %v", what, err)
+		r.add(src.Pos, code, "", "%s: %s", what, strings.Replace(err.Error(), "; a bool is", "; a condition is", 1))
 		return nil
 	}
 	return p

@@ -83,6 +83,10 @@ func clip(s string) string {
 	return s
 }
 
+// kinds are the types of values, for sentences.
+var kinds = map[lab.TypeKind]string{lab.Number: "a number", lab.Integer: "a whole number", lab.Bool: "a bool", lab.Enum: "a choice",
+	lab.Text: "a text", lab.Table: "a table", lab.Blob: "a file"}
+
 // allowed says what the input may be.
 func (in *Input) allowed() string {
 	var s string
@@ -93,8 +97,10 @@ func (in *Input) allowed() string {
 		return "true or false"
 	case lab.Integer:
 		s = "a whole number"
-	default:
-		s = "a " + in.Type.String()
+	case lab.Number:
+		if s = "a " + in.Type.String(); in.Type.Unit == lab.One {
+			s = "a number"
+		}
 	}
 	switch {
 	case in.Min != nil && in.Max != nil:
@@ -126,7 +132,7 @@ func (in *Input) Check(v lab.Value) (lab.Value, *lab.Issue) {
 	case v.Kind == lab.Missing:
 		return bad("wrong_type", "it is null; %s is wanted", in.allowed())
 	case number != given:
-		return bad("wrong_type", "%s is a %s; %s is wanted", clip(v.String()), v.Kind, in.allowed())
+		return bad("wrong_type", "%s is %s; %s is wanted", clip(v.String()), kinds[v.Kind], in.allowed())
 	case number && v.Unit == lab.One && in.Type.Unit.Dim() != lab.None:
 		return bad("no_unit", "%s has no unit; %s is wanted", v, in.allowed())
 	case number && v.Unit.Dim() != in.Type.Unit.Dim():
@@ -137,7 +143,7 @@ func (in *Input) Check(v lab.Value) (lab.Value, *lab.Issue) {
 	case err != nil && in.Type.Kind == lab.Enum && (v.Kind == lab.Text || v.Kind == lab.Enum):
 		return bad("out_of_bounds", "%s is not %s", clip(v.String()), in.Type)
 	case err != nil:
-		return bad("wrong_type", "%s is a %s; %s is wanted", clip(v.String()), v.Kind, in.allowed())
+		return bad("wrong_type", "%s is %s; %s is wanted", clip(v.String()), kinds[v.Kind], in.allowed())
 	}
 	if _, out := in.param().CheckBounds(x); out {
 		return bad("out_of_bounds", "%s is out of bounds; %s is allowed", v, in.allowed())

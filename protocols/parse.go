@@ -60,6 +60,21 @@ func (r *parser) add(p lab.Pos, code, hint, format string, args ...any) {
 	r.Issues.Add(p, code, hint, format, args...)
 }
 
+// Map reads a map as strict.Decoder does, and knows a trap of its own: within
+// braces a comma ends an expression, and the rest looks like a key.
+func (r *parser) Map(n *strict.Node, what string, allowed ...string) *strict.Fields {
+	before := len(r.Issues)
+	f := r.Decoder.Map(n, what, allowed...)
+	for i := before; i < len(r.Issues); i++ {
+		if is := &r.Issues[i]; is.Code == "unknown_key" && strings.ContainsAny(is.Say, "()<>=*+") {
+			is.Hint = quoteIt
+		}
+	}
+	return f
+}
+
+const quoteIt = "within braces an expression with a comma needs quotes"
+
 func (r *parser) file(root *strict.Node) {
 	f := r.Map(root, "protocol file", "protocol", "version", "about", "inputs", "roles", "limits", "budget", "outputs",
 		"steps", "cleanup", "finally")
@@ -84,7 +99,7 @@ func (r *parser) file(root *strict.Node) {
 	}
 	r.hasRole = roles.Kind() == strict.Map
 	for _, n := range r.list(f.Get("limits"), "limits", MaxLimits) {
-		src := r.Source(n)
+		src := r.source(n)
 		p.Limits = append(p.Limits, Limit{Text: src.Text, Pos: src.Pos})
 	}
 	r.budget(f.Get("budget"))
@@ -159,6 +174,15 @@ func (r *parser) text(n *strict.Node, what string, limit int) string {
 	return s
 }
 
+// source reads an expression that is not empty. No node gives none.
+func (r *parser) source(n *strict.Node) lab.Source {
+	src := r.Source(n)
+	if n.Kind() == strict.Scalar && src.Text == "" {
+		r.add(n.Pos(), "syntax", "", "the expression is empty")
+	}
+	return src
+}
+
 // duration reads a time above zero. No node gives 0.
 func (r *parser) duration(n *strict.Node, what string) time.Duration {
 	before := len(r.Issues)
@@ -202,7 +226,7 @@ func (r *parser) role(e entry) Role {
 		role.broken = true
 	}
 	if n := f.Get("holds"); n != nil {
-		h := r.Map(n, "holds", "substance", "concentration")
+		h := r.Map(n, "reagent", "substance", "concentration")
 		role.Holds = &lab.Holds{Substance: r.text(h.Require("substance"), "substance", maxText)}
 		if c := h.Get("concentration"); c != nil {
 			q := r.Quantity(c)

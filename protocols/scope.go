@@ -231,7 +231,7 @@ func (s *scope) child(x *Step, id, name string) (*Step, error) {
 func (s *scope) given(x *Step, rest []string, name string) (int, error) {
 	result, ok := x.Gives[rest[0]]
 	switch {
-	case x.Spec == nil:
+	case x.Spec == nil || ok && result == "":
 		return 0, s.fail(told, "%s", name)
 	case len(rest) == 1 && ok:
 		slot := s.r.slot(Slot{Kind: ResultSlot, Name: x.Path + "." + rest[0], Type: x.Spec.Give(result).Type, Step: x})

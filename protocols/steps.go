@@ -183,7 +183,11 @@ func (r *parser) with(s *Step, n *strict.Node) {
 			for _, a := range s.Spec.Args {
 				names = append(names, a.Name)
 			}
-			r.add(e.pos, "unknown_argument", didYouMean(e.key, names), "%s.%s takes no %q", s.Role, s.Command, e.key)
+			hint := didYouMean(e.key, names)
+			if strings.ContainsAny(e.key, "()<>=*+") {
+				hint = quoteIt
+			}
+			r.add(e.pos, "unknown_argument", hint, "%s.%s takes no %q", s.Role, s.Command, e.key)
 			continue
 		}
 		given[e.key] = e
@@ -218,6 +222,7 @@ func (r *parser) give(s *Step, e entry) {
 	if len(r.Issues) > before {
 		return
 	}
+	s.Gives[e.key] = "" // what is wrong with it is reported here and not again where it is read
 	if s.Spec.Give(result) == nil {
 		var names []string
 		for _, g := range s.Spec.Gives {
@@ -237,7 +242,7 @@ func (r *parser) wait(s *Step, n *strict.Node) {
 		return
 	}
 	until, timeout := f.Get("until"), f.Get("timeout")
-	s.until = r.Source(until)
+	s.until = r.source(until)
 	s.For = r.duration(f.Get("for"), "for")
 	s.Timeout = r.duration(timeout, "timeout")
 	switch {
@@ -262,7 +267,7 @@ func (r *parser) repeat(s *Step, f *strict.Fields, n *strict.Node) {
 	}
 	s.Max = int(r.count(m.Get("max"), "max", MaxRepeats))
 	s.Every = r.duration(m.Get("every"), "every")
-	s.until = r.Source(m.Get("until"))
+	s.until = r.source(m.Get("until"))
 	if e := f.Get("else"); e != nil && m.Get("until") == nil {
 		r.add(e.Pos(), "bad_value", "leave it out", "else is for a repeat that has an until: without one, reaching max is its end")
 	}
@@ -286,7 +291,7 @@ func (r *parser) onError(s *Step, n *strict.Node) {
 	}
 	then := n
 	if n.Kind() == strict.Map {
-		f := r.Map(n, "on_error", "retry", "then")
+		f := r.Map(n, "policy", "retry", "then")
 		retry := f.Require("retry")
 		s.OnError.Retry = int(r.count(retry, "retry", MaxRetries))
 		if retry != nil {

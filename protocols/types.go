@@ -102,7 +102,7 @@ func (r *parser) choices(n *strict.Node, what string) lab.Type {
 func (r *parser) input(e entry) Input {
 	in := Input{Name: e.key, Pos: e.pos}
 	r.name("input", e.key, e.pos)
-	f := r.Map(e.node, "input", "unit", "type", "choices", "min", "max", "default", "about")
+	f := r.Map(e.node, "protocol input", "unit", "type", "choices", "min", "max", "default", "about")
 	if e.node.Kind() != strict.Map {
 		return in // reported
 	}
@@ -142,7 +142,7 @@ func (in *Input) param() *lab.Param {
 func (r *parser) output(e entry) Output {
 	o := Output{Name: e.key, Pos: e.pos}
 	r.name("output", e.key, e.pos)
-	f := r.Map(e.node, "output", "unit", "type", "choices", "table", "image", "from", "required", "about")
+	f := r.Map(e.node, "protocol output", "unit", "type", "choices", "table", "image", "from", "required", "about")
 	if e.node.Kind() != strict.Map {
 		return o // reported
 	}
@@ -150,7 +150,7 @@ func (r *parser) output(e entry) Output {
 	o.Type = r.typeOf(f, "output "+e.key, "unit", "type", "choices", "table", "image")
 	o.Required = r.Bool(f.Get("required"))
 	if n := f.Require("from"); n != nil {
-		o.from = r.Source(n)
+		o.from = r.source(n)
 	}
 	return o
 }
@@ -194,7 +194,7 @@ func (r *parser) value(n *strict.Node, t lab.Type, what string, inUnit bool) (la
 // number reads a quantity. A bare number is dimensionless, or in the type's
 // unit with inUnit.
 func (r *parser) number(n *strict.Node, t lab.Type, what string, inUnit bool) lab.Value {
-	switch first := strings.TrimLeft(n.Text(), "+-."); {
+	switch {
 	case n.LooksNumeric() && inUnit:
 		return lab.NumberValue(lab.Quantity{Value: r.Number(n), Unit: t.Unit})
 	case n.LooksNumeric() && t.Unit.Dim() == lab.None:
@@ -202,9 +202,13 @@ func (r *parser) number(n *strict.Node, t lab.Type, what string, inUnit bool) la
 	case n.LooksNumeric():
 		r.add(n.Pos(), "no_unit", "write "+n.Text()+" "+t.Unit.String(), "%s: %s has no unit; a %s is wanted", what, n.Text(), t)
 		return lab.Value{}
-	case n.Kind() == strict.Scalar && first != "" && (first[0] < '0' || first[0] > '9'):
+	case startsWithLetter(n.Text()):
 		r.add(n.Pos(), "wrong_type", "a name or a formula stands after =, as in: = "+n.Text(), "%s: %q is no quantity; a %s is wanted", what, n.Text(), t)
 		return lab.Value{}
 	}
 	return lab.NumberValue(r.Quantity(n))
+}
+
+func startsWithLetter(s string) bool {
+	return s != "" && (s[0]|0x20 >= 'a' && s[0]|0x20 <= 'z')
 }

@@ -24,8 +24,7 @@ type Link struct {
 	orders atomic.Uint64 // counts stops, for their ids
 	counts counts
 
-	life context.Context // ends in Close
-	stop context.CancelFunc
+	life drivers.Life // from Connect to Close
 
 	op sync.Mutex // held for a whole call: one at a time; Close takes it last
 
@@ -71,7 +70,6 @@ func Open(cfg drivers.Config) (drivers.Link, error) {
 		return nil, lab.E(op, cfg.Instruments[0].Name, lab.KindInvalid, err)
 	}
 	l := &Link{cfg: cfg, plan: p, news: make(chan struct{})}
-	l.life, l.stop = context.WithCancel(context.Background())
 	return l, nil
 }
 
@@ -80,6 +78,7 @@ func Open(cfg drivers.Config) (drivers.Link, error) {
 func (l *Link) Connect(ctx context.Context) error {
 	l.op.Lock()
 	defer l.op.Unlock()
+	l.life.Begin()
 	return l.connect(ctx)
 }
 
@@ -101,7 +100,7 @@ func (l *Link) connect(ctx context.Context) error {
 	l.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, connectReplies*l.plan.within)
 	defer cancel()
-	defer context.AfterFunc(l.life, cancel)()
+	defer context.AfterFunc(l.life.Context(), cancel)()
 	s, err := dial(ctx, l, t, address)
 	if err != nil {
 		return lab.E(op, l.plan.name, lab.KindUnavailable, err)
@@ -271,7 +270,7 @@ func (l *Link) Epoch(instrument string) uint64 {
 
 // Close ends the link for good. A call under way fails at once.
 func (l *Link) Close() error {
-	l.stop()
+	l.life.End()
 	idle := l.op.TryLock()
 	if !idle {
 		l.mu.Lock()

@@ -23,8 +23,7 @@ type Link struct {
 	devices map[string]*device
 	within  time.Duration // the longest of the devices' reply times
 
-	life context.Context // ends in Close
-	end  context.CancelFunc
+	life drivers.Life // from Connect to Close
 
 	op sync.Mutex // held for a whole call: one at a time; Close takes it last
 
@@ -51,7 +50,6 @@ func Open(cfg drivers.Config) (drivers.Link, error) {
 		l.devices[in.Name] = d
 		l.within = max(l.within, d.within)
 	}
-	l.life, l.end = context.WithCancel(context.Background())
 	return l, nil
 }
 
@@ -59,6 +57,7 @@ func Open(cfg drivers.Config) (drivers.Link, error) {
 func (l *Link) Connect(ctx context.Context) error {
 	l.op.Lock()
 	defer l.op.Unlock()
+	l.life.Begin()
 	return l.connect(ctx)
 }
 
@@ -73,7 +72,7 @@ func (l *Link) connect(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectReplies*l.within)
 	defer cancel()
-	defer context.AfterFunc(l.life, cancel)()
+	defer context.AfterFunc(l.life.Context(), cancel)()
 	s, err := dial(ctx, endpoint, l.within, l.devices, l.tellLost)
 	if err != nil {
 		return lab.E(op, "", lab.KindUnavailable, fmt.Errorf("%s: %w", endpoint, err))
@@ -220,7 +219,7 @@ func (l *Link) Epoch(instrument string) uint64 {
 // Close ends the link for good. A call under way fails at once; an idle
 // session is closed politely, within 0.3 s.
 func (l *Link) Close() error {
-	l.end()
+	l.life.End()
 	idle := l.op.TryLock()
 	if !idle {
 		l.mu.Lock()

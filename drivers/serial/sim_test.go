@@ -50,7 +50,9 @@ func simLine(t *testing.T, start func(context.Context, *wire.Host) (*simserial.L
 	})
 	var ins []*lab.Instrument
 	for _, n := range names {
-		ins = append(ins, cfg.Lab.Instrument(n))
+		in := cfg.Lab.Instrument(n)
+		in.Profile.Link.ReplyWithin = 150 * time.Millisecond // these devices take 3 ms; the tests wait for silence often
+		ins = append(ins, in)
 	}
 	l, err := serial.Open(drivers.Config{Instruments: ins, Sink: sink, Clock: clock, Address: func(*lab.Instrument) (map[string]string, error) {
 		return map[string]string{"port": far.Path()}, nil

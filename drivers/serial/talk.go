@@ -227,7 +227,7 @@ func (l *link) stateLost(u *unit, why error) {
 func (l *link) away(u *unit, why error) {
 	u.ready, u.answers, u.cause = false, false, why
 	u.backoff = min(max(2*u.backoff, retryFirst), retryLast)
-	u.retryAt = time.Now().Add(u.backoff)
+	u.retryAt = later(time.Now().Add(u.backoff), u.quietAt) // nobody waits for its late reply
 	if !u.gone {
 		u.gone = true
 		l.lost(u.in.Name, lab.E("drivers/serial: line", u.in.Name, lab.KindUnavailable, why))

@@ -88,14 +88,16 @@ func newOwner(s *Service, instruments []*lab.Instrument, open drivers.Opener) (*
 // Samples takes readings that a device sent by itself.
 func (o *owner) Samples(samples []lab.Sample) { o.s.slots.put(samples) }
 
-// Lost takes the link's word that it, or one of its instruments, is gone.
+// Lost takes the link's word that it, or one of its instruments, is gone. Of
+// an instrument alone the link itself sees to the return: a new epoch tells.
 func (o *owner) Lost(instrument string, err error) {
 	if instrument != "" {
 		o.s.events.Put(gateway.LinkLost{Instrument: instrument, Say: err.Error()})
+	} else {
+		o.mu.Lock()
+		o.lost = err
+		o.mu.Unlock()
 	}
-	o.mu.Lock()
-	o.lost = err
-	o.mu.Unlock()
 	o.nudge()
 }
 
@@ -328,13 +330,13 @@ func (o *owner) read(ctx context.Context, instrument string, ids []lab.PropertyI
 		samples, err = o.link.Read(ctx, instrument, ids)
 		return err
 	})
-	if err != nil && o.stopPending() {
+	o.s.slots.put(samples)
+	if err != nil && (o.stopPending() || lab.KindOf(err) == lab.KindCancelled) {
 		return nil // a stop broke it off; the link itself may be well
 	}
 	if err != nil {
 		return err
 	}
-	o.s.slots.put(samples)
 	dead := len(samples) > 0
 	for _, s := range samples {
 		dead = dead && s.Reading.Quality == lab.Bad

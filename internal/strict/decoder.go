@@ -2,6 +2,7 @@ package strict
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,24 +42,15 @@ func (d *Decoder) Map(n *Node, what string, allowed ...string) *Fields {
 		return f
 	}
 	for _, k := range n.keys {
-		if !contains(allowed, k.name) {
+		if !slices.Contains(allowed, k.name) {
 			hint := "one of " + strings.Join(allowed, ", ")
-			if near := lab.Nearest(k.name, allowed); near != "" {
+			if near := lab.Nearest(clip(k.name), allowed); near != "" {
 				hint = "did you mean " + near + "?"
 			}
-			d.Issues.Add(k.pos, "unknown_key", hint, "%q is no key of a %s", k.name, what)
+			d.Issues.Add(k.pos, "unknown_key", hint, "%q is no key of a %s", clip(k.name), what)
 		}
 	}
 	return f
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // Get finds an entry; nil where there is none.
@@ -129,26 +121,44 @@ func (d *Decoder) List(n *Node) []*Node {
 
 var (
 	looksNumber = regexp.MustCompile(`^[-+]?\.?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?$`)
+	looksBase60 = regexp.MustCompile(`^[-+]?[0-9]+(:[0-5]?[0-9])+$`)
 	looksDate   = regexp.MustCompile(`^\d{4}-\d{1,2}-\d{1,2}([Tt ].*)?$`)
-	looksOdd    = regexp.MustCompile(`^(0[xXoObB].+|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)|(?i:yes|no|on|off|y|n))$`)
+	looksOdd    = regexp.MustCompile(`^(0[xX][0-9a-fA-F_]+( .*)?|0[oO][0-7_]+( .*)?|0[bB][01_]+( .*)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)|(?i:yes|no|on|off)|Null|NULL|True|TRUE|False|FALSE)$`)
 )
 
 // odd reports plain scalars that YAML readers disagree about.
 func (d *Decoder) odd(n *Node) bool {
 	switch {
 	case n.quoted:
+		return false
 	case looksDate.MatchString(n.text):
 		d.Issues.Add(n.pos, "bare_date", "put it in quotes", "%s would be read as a date", n.text)
-		return true
 	case looksOdd.MatchString(n.text):
 		d.Issues.Add(n.pos, "odd_scalar", "write true or false, or put it in quotes; numbers are finite decimals", "%s means different things to different readers", n.text)
-		return true
+	default:
+		return false
 	}
-	return false
+	return true
 }
 
-// Text reads a text. A plain scalar keeps its exact spelling (1.10 stays
-// 1.10).
+// oddNumber reports plain scalars that are numbers to some readers only, where
+// a text is wanted. An ordinary number is no problem: its spelling is kept.
+func (d *Decoder) oddNumber(n *Node) bool {
+	if n.quoted {
+		return false
+	}
+	if looksNumber.MatchString(n.text) {
+		if _, err := lab.ParseNumber(n.text); err == nil {
+			return false
+		}
+	} else if !looksBase60.MatchString(n.text) {
+		return false
+	}
+	d.Issues.Add(n.pos, "odd_scalar", "put it in quotes if it is a text", "%s is a number to some readers, and not the same one to all", clip(n.text))
+	return true
+}
+
+// Text reads a text. A plain scalar keeps its exact spelling: 1.10 stays 1.10.
 func (d *Decoder) Text(n *Node) string {
 	if n == nil {
 		return ""
@@ -157,7 +167,7 @@ func (d *Decoder) Text(n *Node) string {
 		d.Issues.Add(n.pos, "wrong_type", "", "%s stands here; a text is wanted", n.describe())
 		return ""
 	}
-	if d.odd(n) {
+	if d.odd(n) || d.oddNumber(n) {
 		return ""
 	}
 	return n.text
@@ -263,7 +273,8 @@ func (d *Decoder) Duration(n *Node) time.Duration {
 	return t
 }
 
-// Source reads an expression with its place.
+// Source reads an expression with its place. Positions within it are exact
+// for an expression that is written on one line without escapes.
 func (d *Decoder) Source(n *Node) lab.Source {
 	if n == nil {
 		return lab.Source{}
@@ -272,7 +283,7 @@ func (d *Decoder) Source(n *Node) lab.Source {
 		d.Issues.Add(n.pos, "wrong_type", "put it in quotes if it has a colon or a bracket", "%s stands here; an expression is wanted", n.describe())
 		return lab.Source{Pos: n.pos}
 	}
-	return lab.Source{Text: n.text, Pos: n.pos}
+	return lab.Source{Text: strings.TrimLeft(n.text, "\n"), Pos: n.pos} // leading blank lines of a block scalar
 }
 
 // Formula reads an argument: an expression after "= ", with the place of its
@@ -290,23 +301,4 @@ func (d *Decoder) Formula(n *Node) (src lab.Source, ok bool) {
 // LooksNumeric reports whether a plain scalar is a bare number.
 func (n *Node) LooksNumeric() bool {
 	return n.Kind() == Scalar && !n.quoted && looksNumber.MatchString(n.text)
-}
-
-func (n *Node) describe() string {
-	switch n.Kind() {
-	case Map:
-		return "a map"
-	case List:
-		return "a list"
-	case Null:
-		return "nothing"
-	}
-	s := n.text
-	if len(s) > 60 {
-		s = s[:60] + "…"
-	}
-	if n.quoted {
-		return "the text " + strconv.Quote(s)
-	}
-	return strconv.Quote(s)
 }

@@ -1,33 +1,30 @@
 // Package strict turns bytes into YAML nodes with positions, and nodes into
 // values, without guessing. It reports every problem at once, each with file,
-// line, column and a hint.
+// line, column and, where there is one, a hint.
 //
 // It never merges, aliases, casts or drops: duplicate and unknown keys,
-// anchors, tags, several documents, bare dates, numbers with a leading zero,
-// hexadecimal and non-finite numbers, and words that YAML 1.1 takes for
-// booleans are issues. It reads no file, and its memory is bounded by the
-// limits below. JSON is YAML and passes too.
+// anchors, tags, directives, several documents, bare dates, numbers with a
+// leading zero, hexadecimal and non-finite numbers, and words that YAML 1.1
+// takes for booleans are issues. JSON is read as JSON. The package reads no
+// file and starts no goroutine; its memory is bounded by the limits below.
 package strict
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
-	"regexp"
-	"strconv"
-	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"go.yaml.in/yaml/v3"
 
 	"labgate/lab"
 )
 
 // Limits on what comes from outside.
 const (
-	MaxBytes = 1 << 20 // of a file
-	MaxDepth = 64      // of nesting
-	MaxNodes = 100_000
+	MaxBytes  = 1 << 20 // of a file
+	MaxDepth  = 64      // of nesting
+	MaxNodes  = 100_000
+	MaxIssues = 200 // of one Parse; the last one says how many more there are
 )
 
 // Kind is what a node is.
@@ -41,7 +38,8 @@ const (
 	Null
 )
 
-// Node is one value with its place in the file.
+// Node is one value with its place in the file. The nil Node is a missing
+// value: every method may be called on it.
 type Node struct {
 	kind   Kind
 	pos    lab.Pos
@@ -64,7 +62,8 @@ func (n *Node) Kind() Kind {
 	return n.kind
 }
 
-// Pos is where the node's text begins; inside the quotes of a quoted scalar.
+// Pos is where the node's text begins: inside the quotes of a quoted scalar,
+// on the first line of text of a block scalar.
 func (n *Node) Pos() lab.Pos {
 	if n == nil {
 		return lab.Pos{}
@@ -86,164 +85,145 @@ func (n *Node) IsList() bool { return n.Kind() == List }
 // Quoted reports whether a scalar stands in quotes or in a block.
 func (n *Node) Quoted() bool { return n != nil && n.quoted }
 
-var yamlLine = regexp.MustCompile(`line (\d+):? ?`)
-
-// Parse reads one document. The node is nil where the text can't be read at
-// all; otherwise it is usable as far as the issues allow.
+// Parse reads one document, YAML or JSON. The node is nil where the text can't
+// be read at all. With other issues it is there, so that what it holds can be
+// checked too; a caller that finds any issue uses none of its values.
 func Parse(file string, data []byte) (*Node, lab.Issues) {
-	var is lab.Issues
-	if !checkBytes(file, data, &is) {
-		return nil, is
+	c := &converter{file: file, data: data}
+	var root *Node
+	switch {
+	case !c.checkBytes():
+	case isJSON(data):
+		root = c.parseJSON()
+	default:
+		root = c.parseYAML()
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	var doc yaml.Node
-	if err := decode(dec, &doc); err != nil {
-		p, say := lab.Pos{File: file}, strings.TrimPrefix(err.Error(), "yaml: ")
-		if m := yamlLine.FindStringSubmatch(say); m != nil {
-			p.Line, _ = strconv.Atoi(m[1]) // the pattern is digits
-			p.Column = 1
-			say = strings.Replace(say, m[0], "", 1)
-		}
-		if say == "EOF" {
-			p.Line, p.Column, say = 1, 1, "the file is empty"
-		}
-		is.Add(p, "broken_yaml", "", "not readable as YAML: %s", say)
-		return nil, is
+	c.is.Sort()
+	if more := len(c.is) - MaxIssues + 1; more > 1 {
+		last := c.is[MaxIssues-1].Pos
+		c.is = c.is[:MaxIssues-1]
+		c.is.Add(last, "too_many", "", "and %d more issues from here on", more)
 	}
-	var second yaml.Node
-	if err := decode(dec, &second); err == nil {
-		is.Add(lab.Pos{File: file, Line: second.Line, Column: max(second.Column, 1)}, "several_documents", "put each in a file of its own", "a second document begins here")
-	}
-	c := &converter{file: file, is: &is}
-	root := c.node(doc.Content[0], 0)
-	is.Sort()
-	return root, is
+	return root, c.is
 }
 
-// decode guards against the library's panics on hostile input.
-func decode(dec *yaml.Decoder, into *yaml.Node) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%v", p)
-		}
-	}()
-	return dec.Decode(into)
+// isJSON reports whether the text is one JSON object or array. Almost all of
+// JSON is YAML, but not its surrogate pairs, nor "\/".
+func isJSON(data []byte) bool {
+	t := bytes.TrimLeft(data, " \t\r\n")
+	return len(t) > 0 && (t[0] == '{' || t[0] == '[') && json.Valid(data)
 }
 
-// checkBytes refuses what no parser should see: too much, not text, or nested
-// so deep that parsing alone would cost too much.
-func checkBytes(file string, data []byte, is *lab.Issues) bool {
-	at := lab.Pos{File: file, Line: 1, Column: 1}
-	if len(data) > MaxBytes {
-		is.Add(at, "too_large", "", "the file has %d bytes; at most %d are read", len(data), MaxBytes)
-		return false
-	}
-	depth := 0
-	for i := 0; i < len(data); {
-		r, n := utf8.DecodeRune(data[i:])
-		switch {
-		case r == utf8.RuneError && n <= 1:
-			is.Add(at, "not_text", "save it as UTF-8", "the byte 0x%02x is not UTF-8", data[i])
-			return false
-		case r == '\n':
-			at.Line, at.Column = at.Line+1, 0
-		case r == '\t' || r == '\r':
-		case unicode.IsControl(r) || r == '\uFEFF' || unicode.Is(unicode.Cf, r):
-			is.Add(at, "control_character", "delete it", "the character U+%04X has no place in a text", r)
-			return false
-		case r == '[' || r == '{':
-			depth++
-		case r == ']' || r == '}':
-			depth--
-		}
-		if depth > 4*MaxDepth {
-			is.Add(at, "too_deep", "", "brackets are nested deeper than %d", MaxDepth)
-			return false
-		}
-		at.Column++
-		i += n
-	}
-	return true
-}
-
-// converter turns the library's nodes into ours.
+// converter makes our nodes out of a parser's, and collects issues.
 type converter struct {
 	file  string
-	is    *lab.Issues
+	data  []byte
+	is    lab.Issues
 	count int
 	full  bool
+	lines [][]byte // of data, split when first needed
 }
 
-func (c *converter) pos(n *yaml.Node) lab.Pos {
-	p := lab.Pos{File: c.file, Line: n.Line, Column: n.Column}
-	if n.Kind == yaml.ScalarNode && n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0 {
+func (c *converter) at(line, column int) lab.Pos {
+	return lab.Pos{File: c.file, Line: line, Column: column}
+}
+
+// line is a line of the text, counted from 1; nil beyond its end.
+func (c *converter) line(n int) []byte {
+	if c.lines == nil {
+		c.lines = bytes.Split(c.data, []byte("\n"))
+	}
+	if n < 1 || n > len(c.lines) {
+		return nil
+	}
+	return c.lines[n-1]
+}
+
+// room reports whether one more node at a depth is within the limits. The
+// first one that is not is an issue; the document is not usable then.
+func (c *converter) room(p lab.Pos, depth int) bool {
+	if c.count++; c.count <= MaxNodes && depth <= MaxDepth {
+		return true
+	}
+	if !c.full {
+		c.full = true
+		c.is.Add(p, "too_deep", "", "more than %d values, or nested deeper than %d", MaxNodes, MaxDepth)
+	}
+	return false
+}
+
+// addKey enters a map's key. A repeated one is an issue; its value is checked
+// but not entered.
+func (c *converter) addKey(m *Node, seen map[string]lab.Pos, name string, p lab.Pos, v *Node) {
+	if first, ok := seen[name]; ok {
+		c.is.Add(p, "duplicate_key", "", "%q is given twice; the first is at line %d, column %d", clip(name), first.Line, first.Column)
+		return
+	}
+	seen[name] = p
+	m.keys = append(m.keys, key{name, p})
+	m.vals = append(m.vals, v)
+}
+
+// checkBytes refuses what no parser should see: too much, or not text.
+func (c *converter) checkBytes() bool {
+	p := c.at(1, 1)
+	if len(c.data) > MaxBytes {
+		c.is.Add(p, "too_large", "", "the file has %d bytes; at most %d are read", len(c.data), MaxBytes)
+		return false
+	}
+	for i := 0; i < len(c.data) && len(c.is) < MaxIssues; {
+		r, n := utf8.DecodeRune(c.data[i:])
+		switch {
+		case r == utf8.RuneError && n <= 1:
+			c.is.Add(p, "not_text", "save it as UTF-8", "the byte 0x%02x is not UTF-8", c.data[i])
+		case r == '\uFEFF' && i == 0:
+			c.is.Add(p, "control_character", "save it as UTF-8 without it", "the file starts with a byte order mark")
+		case r == '\r' && (i+1 == len(c.data) || c.data[i+1] != '\n'):
+			c.is.Add(p, "control_character", "end lines with LF or CR LF", "a carriage return stands alone")
+		case r != '\n' && r != '\t' && r != '\r' && hidden(r):
+			c.is.Add(p, "control_character", "delete it", "the character U+%04X has no place in a text", r)
+		}
+		i += n
 		p.Column++
+		if r == '\n' {
+			p.Line, p.Column = p.Line+1, 1
+		}
 	}
-	return p
+	return len(c.is) == 0
 }
 
-func (c *converter) node(n *yaml.Node, depth int) *Node {
-	out := &Node{pos: c.pos(n)}
-	if c.count++; c.count > MaxNodes || depth > MaxDepth {
-		if !c.full {
-			c.full = true
-			c.is.Add(out.pos, "too_deep", "", "more than %d values, or nested deeper than %d", MaxNodes, MaxDepth)
-		}
-		out.kind = Null
-		return out
-	}
-	if n.Anchor != "" || n.Kind == yaml.AliasNode {
-		c.is.Add(out.pos, "anchor", "write the value out where it is used", "anchors and aliases are not allowed")
-		if n.Kind == yaml.AliasNode {
-			out.kind = Null
-			return out
-		}
-	}
-	if n.Style&yaml.TaggedStyle != 0 {
-		c.is.Add(out.pos, "tag", "leave it out", "the tag %s is not allowed", n.Tag)
-	}
-	switch n.Kind {
-	case yaml.MappingNode:
-		c.mapping(n, out, depth)
-	case yaml.SequenceNode:
-		out.kind = List
-		for _, e := range n.Content {
-			out.vals = append(out.vals, c.node(e, depth+1))
-		}
-	default:
-		c.scalar(n, out)
-	}
-	return out
+// hidden reports characters that a reader does not see, or takes for something
+// else: controls, format characters (they can reorder a line), and line ends
+// that only some programs know.
+func hidden(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
-func (c *converter) mapping(n *yaml.Node, out *Node, depth int) {
-	out.kind = Map
-	seen := map[string]lab.Pos{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, v := n.Content[i], n.Content[i+1]
-		at := c.pos(k)
-		if k.Kind != yaml.ScalarNode || k.Anchor != "" {
-			c.is.Add(at, "bad_key", "", "a key must be plain text")
-			continue
+// clip keeps what a message quotes short.
+func clip(s string) string {
+	const most = 60
+	n := 0
+	for i := range s {
+		if n++; n > most {
+			return s[:i] + "…"
 		}
-		if k.Value == "<<" {
-			c.is.Add(at, "anchor", "write the value out where it is used", "merge keys are not allowed")
-			continue
-		}
-		if first, ok := seen[k.Value]; ok {
-			c.is.Add(at, "duplicate_key", "", "%q is given twice; the first is at line %d, column %d", k.Value, first.Line, first.Column)
-			continue
-		}
-		seen[k.Value] = at
-		out.keys = append(out.keys, key{k.Value, at})
-		out.vals = append(out.vals, c.node(v, depth+1))
 	}
+	return s
 }
 
-func (c *converter) scalar(n *yaml.Node, out *Node) {
-	out.kind, out.text = Scalar, n.Value
-	out.quoted = n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0
-	if !out.quoted && (n.Value == "" || n.Value == "~" || n.Value == "null") {
-		out.kind = Null
+// describe says what a node is, for a message.
+func (n *Node) describe() string {
+	switch n.Kind() {
+	case Map:
+		return "a map"
+	case List:
+		return "a list"
+	case Null:
+		return "nothing"
 	}
+	s := fmt.Sprintf("%q", clip(n.text))
+	if n.quoted {
+		return "the text " + s
+	}
+	return s
 }

@@ -167,8 +167,6 @@ func (t template) names() []string {
 	return names
 }
 
-func (t template) has(name string) bool { return contains(t.names(), name) }
-
 func contains(list []string, s string) bool {
 	for _, x := range list {
 		if x == s {

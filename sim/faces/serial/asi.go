@@ -15,6 +15,7 @@ import (
 //
 //	M X=1000 Y=0   go there; ":A" is accepted, not arrived
 //	R X=-50        go that far
+//	H X=1000       call the place where X is 1000; Z calls all places 0
 //	W X Y          ":A 1000 0", where the axes are
 //	/              "B" while an axis moves, else "N"
 //	\              halt; ":N-21" if that cut a motion short, else ":A"
@@ -67,6 +68,8 @@ func doStage(s *sim.Stage, command string) string {
 		return move(s, words[1:], true)
 	case "W", "WHERE":
 		return where(s, words[1:])
+	case "H", "HERE":
+		return here(s, words[1:])
 	}
 	if len(words) > 1 {
 		return unknownCommand
@@ -86,6 +89,8 @@ func doStage(s *sim.Stage, command string) string {
 			return halted
 		}
 		return ":A"
+	case "Z", "ZERO":
+		return here(s, []string{"X=0", "Y=0", "Z=0"})
 	case "V", "VERSION":
 		return stageVersion
 	}
@@ -93,32 +98,60 @@ func doStage(s *sim.Stage, command string) string {
 }
 
 func move(s *sim.Stage, words []string, relative bool) string {
-	if len(words) == 0 {
-		return missing
+	to, bad := positions(words)
+	if bad != "" {
+		return bad
 	}
-	to := map[sim.Axis]int64{}
+	if relative {
+		for axis := range to {
+			to[axis] += s.Position(axis)
+		}
+	}
+	return said(s.Move(to))
+}
+
+func here(s *sim.Stage, words []string) string {
+	at, bad := positions(words)
+	if bad != "" {
+		return bad
+	}
+	for axis, steps := range at {
+		if bad := said(s.Here(axis, steps)); bad != ":A" {
+			return bad
+		}
+	}
+	return ":A"
+}
+
+// positions reads words like X=1000.
+func positions(words []string) (at map[sim.Axis]int64, bad string) {
+	if len(words) == 0 {
+		return nil, missing
+	}
+	at = map[sim.Axis]int64{}
 	for _, word := range words {
 		name, value, ok := strings.Cut(word, "=")
 		axis, known := axisOf(name)
 		if !known {
-			return unknownAxis
+			return nil, unknownAxis
 		}
 		if !ok {
-			return missing
+			return nil, missing
 		}
 		steps, err := strconv.ParseInt(value, 10, 64)
 		switch {
 		case errors.Is(err, strconv.ErrRange) || steps > math.MaxInt32 || steps < math.MinInt32:
-			return outOfRange
+			return nil, outOfRange
 		case err != nil:
-			return missing
+			return nil, missing
 		}
-		if relative {
-			steps += s.Position(axis)
-		}
-		to[axis] = steps
+		at[axis] = steps
 	}
-	err := s.Move(to)
+	return at, ""
+}
+
+// said is what the controller answers when it has tried.
+func said(err error) string {
 	switch {
 	case err == nil:
 		return ":A"

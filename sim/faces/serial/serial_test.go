@@ -271,7 +271,7 @@ func TestLineFaults(t *testing.T) {
 			t.Errorf("came after %v", d)
 		}
 	})
-	p.fault("pump_a", "late_reply", true, map[string]float64{"seconds": 0.15})
+	p.fault("pump_a", "late_reply", true, map[string]float64{"seconds": 0.4})
 	p.write("00VOL\r")
 	if got := p.read(etx, 50*time.Millisecond); got != "" {
 		t.Errorf("a late reply came at once: %q", got)
@@ -285,7 +285,7 @@ func TestLineFaults(t *testing.T) {
 		answers := 0
 		for range 6 {
 			p.write("00\r")
-			if p.read(etx, 60*time.Millisecond) != "" {
+			if p.read(etx, 200*time.Millisecond) != "" {
 				answers++
 			}
 		}
@@ -359,7 +359,12 @@ func TestStageMoves(t *testing.T) {
 	p.expect(crlf, "R X=-1000\r", ":A"+crlf)
 	arrive()
 	p.expect(crlf, "W X\r", ":A -1000"+crlf)
+	p.expect(crlf, "HERE X=500\r", ":A"+crlf) // the glass has not moved, its name has
+	p.expect(crlf, "W X Y\r", ":A 500 -5000"+crlf)
+	p.expect(crlf, "ZERO\r", ":A"+crlf)
+	p.expect(crlf, "W X Y Z\r", ":A 0 0 0"+crlf)
 	p.expect(crlf, "M X=100000\r", ":A"+crlf)
+	p.expect(crlf, "H X=0\r", ":N-5"+crlf) // not while it moves
 	p.expect(crlf, "\\\r", ":N-21"+crlf)
 	p.expect(crlf, "/\r", "N"+crlf)
 	if c := p.count("stage"); c.Moves != 3 || c.Stops != 1 || c.Travel < 1.8 || c.Travel > 3 {

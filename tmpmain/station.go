@@ -1,0 +1,376 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"labgate/configs"
+	"labgate/drivers"
+	"labgate/drivers/mqtt"
+	"labgate/drivers/opcua"
+	"labgate/drivers/serial"
+	gatewayservice "labgate/gateway/service"
+	"labgate/internal/bus"
+	"labgate/internal/journal"
+	"labgate/internal/wall"
+	"labgate/lab"
+	"labgate/lab/frame"
+	"labgate/messages"
+	"labgate/protocols"
+	"labgate/runner"
+	runnerservice "labgate/runner/service"
+	"labgate/safety/preflight"
+)
+
+// station is one process's worth of Labgate: the bus, the journal, one gateway
+// and the runner.
+type station struct {
+	cfg     *configs.Config
+	data    folder
+	clock   lab.Clock
+	ids     lab.IDs
+	server  *bus.Server
+	journal *journal.Journal
+	gateway *gatewayservice.Service
+	runner  *runnerservice.Service
+	context stationContext
+	close   []func() error // in the order of opening; closed backwards
+}
+
+// stationOptions say what a station is made of.
+type stationOptions struct {
+	Config *configs.Config
+	Data   folder
+	// Sim resolves the addresses of simulated instruments; nil: by the folder's
+	// sim.json, where another process has written it.
+	Sim func(name string) (string, error)
+	Log func(string)
+}
+
+// openStation opens everything and moves nothing.
+func openStation(ctx context.Context, o stationOptions) (*station, error) {
+	s := &station{cfg: o.Config, data: o.Data, clock: wall.Clock{}, ids: wall.NewIDs()}
+	if err := s.open(ctx, o); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *station) open(ctx context.Context, o stationOptions) error {
+	if err := s.data.make(); err != nil {
+		return err
+	}
+	j, err := journal.Open(ctx, journal.Options{Dir: string(s.data), Lab: s.cfg.Lab.Name})
+	if err != nil {
+		return err
+	}
+	s.journal = j
+	s.close = append(s.close, j.Close)
+	access, err := s.data.access(s.cfg)
+	if err != nil {
+		return err
+	}
+	name := gatewayName(s.cfg.Lab)
+	if err := s.openBus(ctx, access, name); err != nil {
+		return err
+	}
+	if err := s.openGateway(ctx, o, access, name); err != nil {
+		return err
+	}
+	return s.openRunner(ctx, o, access)
+}
+
+// gatewayName is the gateway of this process: for now a lab has one.
+func gatewayName(l *lab.Lab) string {
+	if len(l.Instruments) == 0 {
+		return "main"
+	}
+	return l.Instruments[0].Gateway
+}
+
+// openBus starts the embedded server, on the ports of the last time if they
+// are free, so that whoever was connected comes back by itself.
+func (s *station) openBus(ctx context.Context, access []configs.Principal, gw string) error {
+	opts := bus.ServerOptions{Lab: s.cfg.Lab.Name, StoreDir: s.data.path("nats"), Port: -1, MQTTPort: -1, Gateways: map[string]string{}, MQTTUsers: map[string]string{}}
+	for _, part := range []string{"runner", "gateway_" + gw} {
+		seed, err := s.data.seed(part, true)
+		if err != nil {
+			return err
+		}
+		pub, err := bus.PublicKey(seed)
+		if err != nil {
+			return err
+		}
+		if part == "runner" {
+			opts.RunnerKey = pub
+		} else {
+			opts.Gateways[gw] = pub
+		}
+	}
+	for _, p := range access {
+		opts.Principals = append(opts.Principals, bus.Principal{Name: p.Name, Role: string(p.Role), Key: p.Key})
+	}
+	pass, err := s.data.mqttPassword()
+	if err != nil {
+		return err
+	}
+	opts.MQTTUsers["devices"] = pass
+	if !s.cfg.NATS.Embedded {
+		return fmt.Errorf("lab %s names an existing NATS cluster; this version runs with its embedded server only: write nats: {embedded: {}}", s.cfg.Lab.Name)
+	}
+	opts.Port, opts.MQTTPort = orAny(s.cfg.NATS.Port), orAny(s.cfg.NATS.MQTTPort)
+	last, err := s.data.readContext()
+	if err == nil {
+		again := opts
+		again.Port, again.MQTTPort = keepPort(opts.Port, last.Server), keepPort(opts.MQTTPort, last.MQTT)
+		s.server, err = bus.StartServer(ctx, again)
+	}
+	if s.server == nil {
+		s.server, err = bus.StartServer(ctx, opts)
+	}
+	if err != nil {
+		return err
+	}
+	s.close = append(s.close, func() error { s.server.Shutdown(); return nil })
+	s.context = stationContext{Lab: s.cfg.Lab.Name, Gateway: gw, Server: s.server.URL(), MQTT: s.server.MQTTURL(), MQTTUser: "devices", MQTTPassword: pass,
+		Control: absolute(s.data.path("control.sock")), PID: os.Getpid()}
+	return s.data.writeContext(s.context)
+}
+
+func orAny(port int) int {
+	if port == 0 {
+		return -1
+	}
+	return port
+}
+
+// keepPort is the port of an old URL where any port will do.
+func keepPort(want int, url string) int {
+	var port int
+	if i := strings.LastIndexByte(url, ':'); want == -1 && i >= 0 {
+		if _, err := fmt.Sscanf(url[i+1:], "%d", &port); err == nil && port > 0 {
+			return port
+		}
+	}
+	return want
+}
+
+func absolute(path string) string {
+	if a, err := filepath.Abs(path); err == nil {
+		return a
+	}
+	return path
+}
+
+// connect is a part's own connection, within the process.
+func (s *station) connect(ctx context.Context, part string, log func(string)) (*bus.Conn, error) {
+	seed, err := s.data.seed(part, true)
+	if err != nil {
+		return nil, err
+	}
+	c, err := bus.Connect(ctx, bus.ConnOptions{Server: s.server, Seed: seed, Name: part, Lab: s.cfg.Lab.Name, OnDown: func(err error) {
+		if ctx.Err() == nil {
+			log(fmt.Sprintf("%s: bus: %v", part, err))
+		}
+	}})
+	if err == nil {
+		s.close = append(s.close, func() error { c.Close(); return nil })
+	}
+	return c, err
+}
+
+func (s *station) openGateway(ctx context.Context, o stationOptions, access []configs.Principal, name string) error {
+	conn, err := s.connect(ctx, "gateway_"+name, o.Log)
+	if err != nil {
+		return err
+	}
+	roles := map[string]string{}
+	for _, p := range access {
+		roles[p.Name] = string(p.Role)
+	}
+	startWithin := s.cfg.StartWithin
+	s.gateway, err = gatewayservice.New(ctx, gatewayservice.Options{
+		Lab: s.cfg.Lab, Name: name, Rules: s.cfg.Rules, StartBy: s.clock.Now().Add(startWithin), Encodable: frame.Encodable,
+		Clock: s.clock, IDs: s.ids, Bus: conn, Journal: s.journal, Blobs: journal.NewBlobs(string(s.data)),
+		Openers:       map[lab.LinkKind]drivers.Opener{lab.LinkSerial: serial.Open, lab.LinkOPCUA: opcua.Open, lab.LinkMQTT: mqtt.Open},
+		Address:       s.addresses(o.Sim),
+		Role:          func(p string) string { return roles[p] },
+		ControlSocket: s.data.path("control.sock"), Log: o.Log})
+	return err
+}
+
+// addresses resolves what a lab file leaves open: "sim:" names and the
+// embedded broker.
+func (s *station) addresses(sim func(string) (string, error)) func(*lab.Instrument) (map[string]string, error) {
+	if sim == nil {
+		sim = s.data.simAddress
+	}
+	return func(in *lab.Instrument) (map[string]string, error) {
+		link := map[string]string{}
+		for k, v := range in.Link {
+			if name, ok := strings.CutPrefix(v, "sim:"); ok {
+				a, err := sim(name)
+				if err != nil {
+					return nil, lab.E("address", in.Name, lab.KindUnavailable, err)
+				}
+				v = a
+			}
+			link[k] = v
+		}
+		if link["broker"] == "embedded" {
+			link["url"], link["user"], link["password"] = s.context.MQTT, s.context.MQTTUser, s.context.MQTTPassword
+		} else if link["broker"] != "" {
+			link["url"] = link["broker"]
+		}
+		return link, nil
+	}
+}
+
+func (s *station) openRunner(ctx context.Context, o stationOptions, access []configs.Principal) error {
+	conn, err := s.connect(ctx, "runner", o.Log)
+	if err != nil {
+		return err
+	}
+	library, issues := loadLibrary(s.cfg)
+	if len(issues) > 0 {
+		return issues
+	}
+	var principals []runner.Principal
+	for _, p := range access {
+		principals = append(principals, runner.Principal{Name: p.Name, Role: string(p.Role), Until: p.Vetted.Until, Inline: p.May.Inline == configs.InlineYes, Protocols: p.May.Protocols})
+	}
+	core := runner.New(runner.Options{Lab: s.cfg.Lab, Classes: s.cfg.Classes, Library: library, Principals: principals, RulesHash: s.cfg.Rules.Hash,
+		Preflight: preflight.With(s.cfg.Rules), IDs: s.ids})
+	s.runner, err = runnerservice.New(ctx, runnerservice.Options{Core: core, Lab: s.cfg.Lab, Clock: s.clock, IDs: s.ids, Bus: conn, Journal: s.journal, Log: o.Log})
+	return err
+}
+
+// loadLibrary parses the built-in protocols and the lab's own.
+func loadLibrary(cfg *configs.Config) ([]*protocols.Protocol, lab.Issues) {
+	var list []*protocols.Protocol
+	var all lab.Issues
+	seen := map[string]*protocols.Protocol{}
+	add := func(file string, data []byte) {
+		p, issues := protocols.Parse(file, data, cfg.Classes)
+		all = append(all, issues...)
+		if p == nil || len(issues) > 0 {
+			return
+		}
+		id := p.Name + "@" + p.Version
+		if have := seen[id]; have != nil && have.Hash != p.Hash {
+			all.Add(p.Pos, "duplicate_protocol", "give it a new version", "%s is there already with other content, at %s", id, have.Pos)
+			return
+		}
+		seen[id] = p
+		list = append(list, p)
+	}
+	for _, files := range []map[string][]byte{protocols.Library(), cfg.ProtocolFiles} {
+		for _, name := range sortedNames(files) {
+			add(name, files[name])
+		}
+	}
+	return list, all
+}
+
+// run works until ctx is done.
+func (s *station) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	errs := make(chan error, 2)
+	for _, part := range []func(context.Context) error{s.gateway.Run, s.runner.Run} {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			defer cancel() // one without the other is no station
+			if err := part(ctx); err != nil {
+				errs <- err
+			}
+		}()
+	}
+	wg.Wait()
+	close(errs)
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
+// Close closes what was opened, last first.
+func (s *station) Close() error {
+	var errs []error
+	for i := len(s.close) - 1; i >= 0; i-- {
+		errs = append(errs, s.close[i]())
+	}
+	s.close = nil
+	return errors.Join(errs...)
+}
+
+// waitReady waits until the gateway says that every instrument answers.
+func (s *station) waitReady(ctx context.Context, progress func(string)) error {
+	last := ""
+	for {
+		st, err := localStatus(ctx, s.context.Control)
+		say := "the gateway is starting"
+		if err == nil {
+			if st.Ready {
+				return nil
+			}
+			say = notReady(st)
+		}
+		if say != last && progress != nil {
+			progress(say)
+		}
+		last = say
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the lab is not ready: %s", last)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// localStatus asks a gateway over its control socket.
+func localStatus(ctx context.Context, socket string) (*messages.Status, error) {
+	var r messages.ControlReply
+	err := gatewayservice.AskLocal(ctx, socket, messages.Control{Kind: messages.KindControl, ID: "status", Action: messages.ControlStatus}, &r)
+	if err == nil && r.Status == nil {
+		err = errors.New(r.Say)
+	}
+	return r.Status, err
+}
+
+// notReady says what is missing.
+func notReady(st *messages.Status) string {
+	var down []string
+	for _, l := range st.Links {
+		if !l.Up {
+			down = append(down, l.Instrument+" ("+l.Say+")")
+		}
+	}
+	if len(down) == 0 {
+		return "waiting for the first good readings"
+	}
+	return "waiting for " + strings.Join(down, ", ")
+}
+
+// loadLab loads a lab folder, or a built-in lab by its name.
+func loadLab(dir string) (*configs.Config, error) {
+	if st, err := os.Stat(dir); err == nil && st.IsDir() {
+		return configs.Load(os.DirFS(dir), dir)
+	}
+	if sub, err := fs.Sub(configs.Embedded(), "labs/"+filepath.Base(dir)); err == nil && lab.ValidName(dir) {
+		if _, err := fs.Stat(sub, "lab.yaml"); err == nil {
+			return configs.Load(sub, dir)
+		}
+	}
+	return nil, fmt.Errorf("%s is no lab folder; a lab folder holds lab.yaml (built-in: demo)", dir)
+}
