@@ -15,6 +15,9 @@ import (
 // gateway's own limit on one exchange.
 const noTakes = 15 * time.Second
 
+// RetryAfter is the pause before a command is tried again.
+const RetryAfter = 200 * time.Millisecond
+
 // bound is the hint for arguments that nothing bounds.
 const bound = "bound its arguments, as in min(0.4 mL, …), or by inputs with min and max"
 
@@ -267,6 +270,7 @@ func (b *biller) do(s *Step, times float64) sum {
 	if c.worst != nil {
 		all.worst = b.bound(c.worst, args, s) * tries
 	}
+	all.worst += float64(s.OnError.Retry) * RetryAfter.Seconds()
 	if c.expected != nil {
 		if iv, ok := c.expected.NumberOver(args); ok {
 			all.expected = max(0, min(iv.Lo/2+iv.Hi/2, all.worst))

@@ -279,7 +279,7 @@ func (pl *Plan) fixed(a *Arg) bool {
 // fix computes the arguments that the inputs alone decide.
 func (pl *Plan) fix() lab.Issues {
 	var issues lab.Issues
-	v := pl.NewValues()
+	v := pl.givens()
 	for _, s := range pl.Protocol.steps {
 		for i := range s.With {
 			a := &s.With[i]

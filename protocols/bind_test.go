@@ -112,13 +112,13 @@ func TestBill(t *testing.T) {
 		uses                map[string]string
 	}{
 		{"a command", "  - {do: gold.dose, with: {volume: = volume, rate: 12 mL/min}}", s(1), s(6.2), 0, 1, map[string]string{"HAuCl4": "0.2 mL"}},
-		{"retries", "  - {do: optics.spectrum, on_error: {retry: 2}}", s(0.1), s(9), 3, 3, nil},
+		{"retries", "  - {do: optics.spectrum, on_error: {retry: 2}}", s(0.1), s(9.4), 3, 3, nil},
 		{"a pause", "  - {wait: {for: 90 s}}", s(90), s(90), 0, 0, nil},
 		{"a wait", "  - {wait: {until: reactor.heating, for: 1 s, timeout: 31 s}}", s(4), s(31), 0, 0, nil},
 		{"a repeat", "  - {repeat: {max: 5}, steps: [{do: optics.spectrum}, {do: gold.dose, with: {volume: 100 uL, rate: 12 mL/min}}]}", s(3), s(5 * (3 + 5.6)), 5, 10, map[string]string{"HAuCl4": "0.5 mL"}},
 		{"a repeat with a pace", "  - {id: r, repeat: {max: 6, every: 10 s, until: i > 3}, steps: [{do: optics.spectrum}]}", s(30), s(60), 6, 6, nil},
 		{"a repeat slower than its pace", "  - {id: r, repeat: {max: 6, every: 1 s, until: i > 3}, steps: [{do: optics.spectrum}]}", s(3), s(18), 6, 6, nil},
-		{"repeats in repeats", "  - {repeat: {max: 3}, steps: [{repeat: {max: 4}, steps: [{do: optics.spectrum, on_error: {retry: 1}}]}]}", s(1.2), s(72), 24, 24, nil},
+		{"repeats in repeats", "  - {repeat: {max: 3}, steps: [{repeat: {max: 4}, steps: [{do: optics.spectrum, on_error: {retry: 1}}]}]}", s(1.2), s(74.4), 24, 24, nil},
 		{"side by side", "  - {parallel: [{do: gold.dose, with: {volume: 0.2 mL, rate: 12 mL/min}}, {do: citrate.dose, with: {volume: 0.4 mL, rate: 12 mL/min}}, {do: optics.spectrum}]}", s(2), s(7.4), 1, 3,
 			map[string]string{"HAuCl4": "0.2 mL", "trisodium citrate": "0.4 mL"}},
 		{"cleanup and finally", "  - {wait: {for: 1 s}}\ncleanup:\n  - {do: optics.spectrum}\nfinally:\n  - {do: gold.stop}", s(1.1), s(6), 1, 2, nil},

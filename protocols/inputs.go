@@ -64,7 +64,11 @@ func (p *Protocol) CheckInputs(inputs map[string]lab.Value) (map[string]lab.Valu
 		}
 	}
 	sort.Strings(unknown)
-	for _, name := range unknown {
+	for i, name := range unknown {
+		if i == maxUnknown {
+			issues = append(issues, lab.Issue{Code: "unknown_input", Path: "inputs", Allowed: strings.Join(names, ", "), Say: fmt.Sprintf("and %d more inputs that %s does not take", len(unknown)-i, p.Name)})
+			break
+		}
 		shown := clip(name)
 		issues = append(issues, lab.Issue{Code: "unknown_input", Path: "inputs." + shown, Got: shown, Allowed: strings.Join(names, ", "),
 			Hint: didYouMean(name, names), Say: fmt.Sprintf("%s takes no input %q", p.Name, shown)})
@@ -164,6 +168,9 @@ func notFinite(s string) bool {
 // right. It is a suggestion to the one who proposes and is never put in place.
 func (in *Input) nearest(v lab.Value) (lab.Value, bool) {
 	if in.Type.Kind == lab.Enum {
+		if len(v.Text) > maxName {
+			return lab.Value{}, false
+		}
 		near := lab.Nearest(v.Text, in.Type.Enum)
 		return lab.EnumValue(near), near != "" && v.Kind == lab.Text
 	}

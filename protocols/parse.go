@@ -28,11 +28,13 @@ var reserved = map[string]bool{"i": true, "last": true, "previous": true,
 // order of the run, every name and expression.
 type parser struct {
 	*strict.Decoder
-	classes map[string]*lab.Class
-	p       *Protocol
-	slotOf  map[string]int // by full name
-	full    bool           // a limit on steps was reported
-	hasRole bool           // the file has readable roles
+	classes  map[string]*lab.Class
+	p        *Protocol
+	slotOf   map[string]int // by full name
+	full     bool           // a limit on steps was reported
+	hasRole  bool           // the file has readable roles
+	guesses  int            // names compared in search of hints
+	remember int            // expressions that remember
 }
 
 // Parse reads a protocol file and checks all that can be checked without a
@@ -157,6 +159,14 @@ func (r *parser) list(n *strict.Node, what string, limit int) []*strict.Node {
 	return ns
 }
 
+// near is didYouMean, until a file has so many slips that hints cost too much.
+func (r *parser) near(s string, candidates []string) string {
+	if r.guesses += len(candidates); r.guesses > maxGuesses {
+		return ""
+	}
+	return didYouMean(s, candidates)
+}
+
 // name checks a name that expressions use.
 func (r *parser) name(what, name string, at lab.Pos) {
 	if err := lab.CheckName(what, name); err != nil {
@@ -252,7 +262,7 @@ func (r *parser) class(n *strict.Node, have []*lab.Class) *lab.Class {
 		for k := range r.classes {
 			names = append(names, k)
 		}
-		r.add(n.Pos(), "unknown_class", didYouMean(name, names), "there is no class %q", name)
+		r.add(n.Pos(), "unknown_class", r.near(name, names), "there is no class %q", name)
 		return nil
 	}
 	for _, h := range have {

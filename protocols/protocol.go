@@ -20,6 +20,11 @@ const (
 	MaxOutputs  = 100
 	MaxTime     = 366 * 24 * time.Hour // of anything: a wait, a budget, a whole plan
 	MaxCommands = 10_000_000           // of a plan, at worst
+	MaxMemories = 32                   // expressions that remember: rate, mean, held
+
+	maxName    = 64     // bytes that a hint is looked for
+	maxGuesses = 30_000 // names compared in search of hints, in one file
+	maxUnknown = 100    // inputs that nobody knows, reported one by one
 )
 
 // Protocol is a parsed and checked protocol file. It is immutable.
@@ -261,7 +266,12 @@ func (s *Step) Arg(name string) *Arg {
 	return nil
 }
 
+// didYouMean is the hint for a slip of the pen. Text that is too long for a name
+// is no slip, and comparing it would cost too much.
 func didYouMean(s string, candidates []string) string {
+	if len(s) > maxName {
+		return ""
+	}
 	if n := lab.Nearest(s, candidates); n != "" {
 		return "did you mean " + n + "?"
 	}

@@ -129,7 +129,7 @@ func (s *scope) property(role *Role, parts []string, name string) (int, error) {
 // suggest is an error with a did-you-mean.
 func (s *scope) suggest(name string, candidates []string, format string, args ...any) error {
 	say := fmt.Sprintf(format, args...)
-	if near := didYouMean(name, candidates); near != "" {
+	if near := s.r.near(name, candidates); near != "" {
 		say += "; " + near
 	}
 	if s.outputs {
@@ -308,6 +308,12 @@ func (r *parser) compile(src lab.Source, s *scope) *expr.Program {
 	p, err := expr.Compile(src, s)
 	var list lab.Issues
 	switch {
+	case err == nil && p.Windows():
+		if r.remember++; r.remember > MaxMemories {
+			r.add(src.Pos, "too_many", "", "more than %d expressions remember, with rate, mean, held or age", MaxMemories)
+			return nil
+		}
+		return p
 	case err == nil:
 		return p
 	case !errors.As(err, &list):

@@ -151,7 +151,7 @@ func (r *parser) resolve(s *Step, at lab.Pos) bool {
 			for i := range r.p.Roles {
 				names = append(names, r.p.Roles[i].Name)
 			}
-			r.add(at, "unknown_name", didYouMean(s.Role, names), "there is no role %q", s.Role)
+			r.add(at, "unknown_name", r.near(s.Role, names), "there is no role %q", s.Role)
 		}
 		return false
 	}
@@ -169,7 +169,7 @@ func (r *parser) resolve(s *Step, at lab.Pos) bool {
 				names = append(names, x.Name)
 			}
 		}
-		r.add(at, "unknown_name", didYouMean(s.Command, names), "%s has no command %q: it is %s", s.Role, s.Command, role.classNames())
+		r.add(at, "unknown_name", r.near(s.Command, names), "%s has no command %q: it is %s", s.Role, s.Command, role.classNames())
 	}
 	return false
 }
@@ -183,7 +183,7 @@ func (r *parser) with(s *Step, n *strict.Node) {
 			for _, a := range s.Spec.Args {
 				names = append(names, a.Name)
 			}
-			hint := didYouMean(e.key, names)
+			hint := r.near(e.key, names)
 			if strings.ContainsAny(e.key, "()<>=*+") {
 				hint = quoteIt
 			}
@@ -228,7 +228,7 @@ func (r *parser) give(s *Step, e entry) {
 		for _, g := range s.Spec.Gives {
 			names = append(names, g.Name)
 		}
-		r.add(e.node.Pos(), "unknown_name", didYouMean(result, names), "%s.%s gives no %q", s.Role, s.Command, result)
+		r.add(e.node.Pos(), "unknown_name", r.near(result, names), "%s.%s gives no %q", s.Role, s.Command, result)
 		return
 	}
 	s.Gives[e.key] = result

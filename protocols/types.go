@@ -72,7 +72,7 @@ func (r *parser) plainType(n *strict.Node, what string, keys []string) lab.Type 
 		return lab.Type{}
 	}
 	if kinds[word] == lab.Missing {
-		hint := didYouMean(word, names)
+		hint := r.near(word, names)
 		if hint == "" {
 			hint = "one of " + strings.Join(names, ", ")
 		}
@@ -184,7 +184,7 @@ func (r *parser) value(n *strict.Node, t lab.Type, what string, inUnit bool) (la
 	case t.Kind == lab.Number:
 		r.add(n.Pos(), "wrong_dimension", "", "%s: %v", what, err)
 	case t.Kind == lab.Enum:
-		r.add(n.Pos(), "bad_value", didYouMean(v.Text, t.Enum), "%s: %v", what, err)
+		r.add(n.Pos(), "bad_value", r.near(v.Text, t.Enum), "%s: %v", what, err)
 	default:
 		r.add(n.Pos(), "wrong_type", "", "%s: %v", what, err)
 	}

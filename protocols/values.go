@@ -26,17 +26,23 @@ type Values struct {
 
 // NewValues makes the values of a run that has not begun.
 func (pl *Plan) NewValues() *Values {
+	v := pl.givens()
+	for _, s := range pl.Protocol.steps {
+		v.remember(s.Until)
+		for i := range s.With {
+			v.remember(s.With[i].Expr)
+		}
+	}
+	return v
+}
+
+// givens are the values that are known before a run, without memories.
+func (pl *Plan) givens() *Values {
 	p := pl.Protocol
 	v := &Values{plan: pl, env: expr.Env{Slots: make([]lab.Reading, len(p.slots))}, states: map[*expr.Program]*expr.State{}, watched: map[int][]*expr.Program{}}
 	for i := range p.slots {
 		if p.slots[i].Kind == InputSlot {
 			v.env.Slots[i] = expr.Given(pl.Inputs[p.slots[i].Input])
-		}
-	}
-	for _, s := range p.steps {
-		v.remember(s.Until)
-		for i := range s.With {
-			v.remember(s.With[i].Expr)
 		}
 	}
 	return v

@@ -84,7 +84,6 @@ func (Ended) machineAction()     {}
 const (
 	commandLife = 10 * time.Second // from asking to the last moment at which it may be sent
 	drainWithin = 30 * time.Second // for commands under way to end, before cleanup and finally go on without them
-	retryAfter  = 200 * time.Millisecond
 )
 
 // stage is which part of the protocol a machine is in.

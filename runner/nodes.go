@@ -162,7 +162,7 @@ func (n *doNode) tick(m *Machine, now time.Time) (status, string) {
 	// effectful, not what is in doubt.
 	again := n.step.Spec.Effect != lab.Effectful && o.State != lab.InDoubt && n.tries <= n.step.OnError.Retry
 	if again {
-		n.retryAt = now.Add(retryAfter)
+		n.retryAt = now.Add(protocols.RetryAfter)
 		return waiting, ""
 	}
 	n.report(m, o)

@@ -22,7 +22,7 @@ type owner struct {
 	polls       []*poll
 
 	mu        sync.Mutex
-	stops     []gateway.Lane
+	stops     []stop
 	sends     []gateway.Send
 	refreshes []refreshRequest
 	interrupt context.CancelFunc // of the call under way
@@ -34,6 +34,15 @@ type owner struct {
 	silent   map[string]time.Time // instruments that do not answer, until when they are left alone
 	failures map[string]int
 }
+
+// stop is a safe command that waits. One that the link could not send is
+// tried again on a fresh connection.
+type stop struct {
+	gateway.Lane
+	tries int
+}
+
+const stopTries = 3
 
 type refreshRequest struct {
 	ids  []lab.PropertyID
@@ -112,15 +121,21 @@ func (o *owner) nudge() {
 // under way. A link that ignores that is closed, and reopened stop first.
 func (o *owner) lane(a gateway.Lane) {
 	o.mu.Lock()
-	o.stops = append(o.stops, a)
+	o.stops = append(o.stops, stop{Lane: a})
 	if o.interrupt != nil {
 		o.interrupt()
 	}
 	if o.wedged == nil {
-		o.wedged = time.AfterFunc(wedgeWithin, func() { _ = o.link.Close() }) // an error here means that it is closed already
+		o.wedged = time.AfterFunc(wedgeWithin, o.breakOpen)
 	}
 	o.mu.Unlock()
 	o.nudge()
+}
+
+// breakOpen closes a link under a call that does not come back.
+func (o *owner) breakOpen() {
+	o.Lost("", errors.New("it did not come back for a stop, and was closed"))
+	_ = o.link.Close() // an error here means that it is closed already
 }
 
 func (o *owner) send(a gateway.Send) {
@@ -212,7 +227,9 @@ func (o *owner) work(ctx context.Context) error {
 		}
 		o.checkEpochs(ctx)
 		if a, ok := o.nextStop(); ok {
-			o.doStop(ctx, a)
+			if err := o.doStop(ctx, a); err != nil {
+				return err
+			}
 			continue
 		}
 		if a, ok := o.nextSend(); ok {
@@ -256,10 +273,19 @@ func (o *owner) call(ctx context.Context, within time.Duration, f func(context.C
 	return err
 }
 
-func (o *owner) doStop(ctx context.Context, a gateway.Lane) {
+// doStop sends one stop. An error means that the link could not: the stop
+// waits at the front for the next connection.
+func (o *owner) doStop(ctx context.Context, a stop) error {
 	ctx, cancel := context.WithTimeout(ctx, stopWithin)
 	defer cancel()
 	r, err := o.link.Stop(ctx, a.Order)
+	kind := lab.KindOf(err)
+	if a.tries++; err != nil && (kind == lab.KindNotSent || kind == lab.KindUnavailable) && a.tries < stopTries {
+		o.mu.Lock()
+		o.stops = append([]stop{a}, o.stops...)
+		o.mu.Unlock()
+		return err
+	}
 	o.s.events.Put(gateway.LaneDone{ID: a.ID, Acked: r.Acked, Err: err})
 	// What the stop did is wanted now, not at the next poll.
 	for _, p := range o.polls {
@@ -267,6 +293,7 @@ func (o *owner) doStop(ctx context.Context, a gateway.Lane) {
 			p.next = time.Time{}
 		}
 	}
+	return nil
 }
 
 // doSend sends one command and stores what it returned before it says so.
@@ -365,7 +392,7 @@ func (o *owner) instrument(name string) *lab.Instrument {
 	return nil
 }
 
-func (o *owner) nextStop() (gateway.Lane, bool) {
+func (o *owner) nextStop() (stop, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.wedged != nil {
@@ -373,7 +400,7 @@ func (o *owner) nextStop() (gateway.Lane, bool) {
 		o.wedged = nil
 	}
 	if len(o.stops) == 0 {
-		return gateway.Lane{}, false
+		return stop{}, false
 	}
 	a := o.stops[0]
 	o.stops = o.stops[1:]

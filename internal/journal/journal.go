@@ -43,7 +43,7 @@ const (
 const (
 	noteWithin = 50 * time.Millisecond // a note that no Append takes along waits no longer
 	maxGroup   = 1000                  // requests in one commit
-	maxEntry   = 1 << 20               // bytes of one entry; larger values lie beside the journal
+	maxEntry   = 8 << 20               // bytes of one entry; more than any device may answer with
 )
 
 // Options say where the journal is and whose.

@@ -122,6 +122,8 @@ type converter struct {
 	count int
 	full  bool
 	lines [][]byte // of data, split when first needed
+
+	cursor struct{ line, column, offset int } // see firstByte
 }
 
 func (c *converter) at(line, column int) lab.Pos {

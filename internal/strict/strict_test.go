@@ -93,11 +93,11 @@ func TestPositions(t *testing.T) {
 		{"literal", "a: |\n  x > 1\n  y\nb: 2\n", `{1:1 a: 2:3 "x > 1\ny\n", 4:1 b: 4:4 "2"}`},
 		{"folded after a blank line", "a: >-\n\n    x >\n    1\n", `{1:1 a: 3:5 "\nx > 1"}`},
 		{"crlf", "a: 1\r\nb: 2\r\n", `{1:1 a: 1:4 "1", 2:1 b: 2:4 "2"}`},
-		{"nulls", "a:\nb: ~\nc: null\nd: 'null'\n", `{1:1 a: null, 2:1 b: null, 3:1 c: null, 4:5 d: 4:5 "null"}`},
+		{"nulls", "a:\nb: ~\nc: null\nd: 'null'\n", `{1:1 a: null, 2:1 b: null, 3:1 c: null, 4:1 d: 4:5 "null"}`},
 		{"list", "- a\n- - b\n", `[1:3 "a", [2:5 "b"]]`},
 		{"document marks", "---\na: 1\n...\n", `{2:1 a: 2:4 "1"}`},
 		{"verbatim", "v: 1.10\nw: 1.2.0\nx: 1e3\n", `{1:1 v: 1:4 "1.10", 2:1 w: 2:4 "1.2.0", 3:1 x: 3:4 "1e3"}`},
-		{"json", "{\n\t\"ä\": [1.50, \"x\\/\\ud83d\\ude00\", true, null, {}],\n\t\"b\" : \"é\"\n}", `{2:3 ä: [2:8 "1.50", 2:15 "x/😀", 2:32 "true", null, {}], 3:3 b: 3:9 "é"}`},
+		{"json", "{\n\t\"ä\": [1.50, \"x\\/\\ud83d\\ude00\", true, null, {}],\n\t\"b\" : \"é\"\n}", `{2:3 ä: [2:8 "1.50", 2:15 "x/😀", 2:33 "true", null, {}], 3:3 b: 3:9 "é"}`},
 		{"json list", ` ["a"]`, `[1:4 "a"]`},
 		{"nearly json", "{a: 1}", `{1:2 a: 1:5 "1"}`},
 	} {
@@ -106,12 +106,8 @@ func TestPositions(t *testing.T) {
 			if len(is) > 0 {
 				t.Fatal(is)
 			}
-			want := c.want
-			if c.name == "nulls" {
-				want = `{1:1 a: null, 2:1 b: null, 3:1 c: null, 4:1 d: 4:5 "null"}`
-			}
-			if got := dump(n); got != want {
-				t.Errorf("got  %s\nwant %s", got, want)
+			if got := dump(n); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
 	}
@@ -155,6 +151,33 @@ func TestLimits(t *testing.T) {
 				t.Errorf("got %q, want %q: %.300s", code, c.code, is.Error())
 			}
 		})
+	}
+}
+
+// TestHostileTextsAreCheap: what a text of the largest size can cost is bounded;
+// a quadratic step would take minutes here.
+func TestHostileTextsAreCheap(t *testing.T) {
+	for name, text := range map[string]string{
+		"one long line":  "{" + strings.Repeat("a: {b: c},", MaxBytes/11) + "}",
+		"bad characters": strings.Repeat("\u202e", MaxBytes/3),
+		"long lines":     strings.Repeat("x: "+strings.Repeat("ü", 100)+"\n", MaxBytes/204),
+		"comments":       strings.Repeat("- 1 # c\n# d\n\n", MaxBytes/14),
+		"json":           "[" + strings.Repeat(`{"a":1},`, MaxBytes/9) + "1]",
+		"empty keys":     "{" + strings.Repeat(`"":1,`, MaxBytes/6) + "}",
+		"block scalars":  strings.Repeat("- |\n\n\n\n", MaxBytes/8),
+		"open brackets":  strings.Repeat("[a,", MaxBytes/3),
+	} {
+		start := time.Now()
+		if _, is := Parse("f", []byte(text)); len(is) == 0 || len(is) > MaxIssues {
+			if name != "comments" && name != "block scalars" {
+				t.Errorf("%s: %d issues", name, len(is))
+			}
+		}
+		if d := time.Since(start); d > 20*time.Second {
+			t.Errorf("%s took %v", name, d)
+		} else {
+			t.Log(name, d)
+		}
 	}
 }
 

@@ -102,6 +102,8 @@ func (c *converter) hint(say string, at [2]int) string {
 		return `put text with ": " in it in quotes, or check the indentation`
 	case strings.Contains(say, "end of stream"), strings.Contains(say, "expected ',' or"):
 		return "something is not closed"
+	case strings.Contains(say, "node content"):
+		return "a value is missing"
 	case strings.Contains(say, "did not find expected"):
 		return "check the indentation"
 	}
@@ -160,12 +162,22 @@ func (c *converter) pos(n *yaml.Node) lab.Pos {
 	return c.at(n.Line, n.Column)
 }
 
-// marked reports whether the source of a node begins with a tag or an anchor;
-// the library forgets some of them.
-func (c *converter) marked(n *yaml.Node, with byte) bool {
-	line := c.line(n.Line)
-	i := byteOffset(line, n.Column)
-	return i < len(line) && line[i] == with
+// firstByte is what the source of a node begins with. Nodes come mostly in the
+// order of the text, so that a place is looked for from the last one on: a long
+// line would cost its square otherwise.
+func (c *converter) firstByte(n *yaml.Node) byte {
+	line, u := c.line(n.Line), &c.cursor
+	if n.Line != u.line || n.Column < u.column {
+		u.line, u.column, u.offset = n.Line, 1, 0
+	}
+	for u.column < n.Column && u.offset < len(line) {
+		_, size := utf8.DecodeRune(line[u.offset:])
+		u.offset, u.column = u.offset+size, u.column+1
+	}
+	if u.offset >= len(line) {
+		return 0
+	}
+	return line[u.offset]
 }
 
 func (c *converter) node(n *yaml.Node, depth int) *Node {
@@ -193,13 +205,19 @@ func (c *converter) node(n *yaml.Node, depth int) *Node {
 	return out
 }
 
+// checkMarks finds anchors and tags by their source too: the library forgets
+// some of them.
 func (c *converter) checkMarks(n *yaml.Node) {
-	at := c.at(n.Line, n.Column)
-	if n.Anchor != "" || n.Kind == yaml.AliasNode || c.marked(n, '&') {
+	at, first := c.at(n.Line, n.Column), c.firstByte(n)
+	if n.Anchor != "" || n.Kind == yaml.AliasNode || first == '&' {
 		c.is.Add(at, "anchor", "write the value out where it is used", "anchors and aliases are not allowed")
 	}
-	if n.Style&yaml.TaggedStyle != 0 || c.marked(n, '!') {
-		c.is.Add(at, "tag", "leave it out, or put text that begins with ! in quotes", "the tag %s is not allowed", clip(n.Tag))
+	tag := "!"
+	if n.Style&yaml.TaggedStyle != 0 {
+		tag = clip(n.Tag)
+	}
+	if tag != "!" || first == '!' {
+		c.is.Add(at, "tag", "leave it out, or put text that begins with ! in quotes", "the tag %s is not allowed", tag)
 	}
 }
 

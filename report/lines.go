@@ -1,0 +1,147 @@
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"sort"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"labgate/lab"
+	"labgate/messages"
+)
+
+// Values writes a step's values on one line, by name.
+func Values(data map[string]lab.Value) string {
+	names := make([]string, 0, len(data))
+	for n := range data {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	var parts []string
+	for _, n := range names {
+		parts = append(parts, n+" "+Short(data[n]))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Short writes a value for a table: numbers with five digits.
+func Short(v lab.Value) string {
+	if v.Kind != lab.Number || !v.Usable() {
+		return v.String()
+	}
+	s := fmt.Sprintf("%.5g", v.Num)
+	if v.Unit != lab.One {
+		s += " " + v.Unit.String()
+	}
+	return s
+}
+
+// Bill writes what a plan costs, behind a semicolon; nothing for no bill.
+func Bill(b *messages.Bill) string {
+	if b == nil {
+		return ""
+	}
+	s := fmt.Sprintf("; about %.0f s, at most %.0f s, at most %d commands and %d exposures", b.Expected.Value, b.Worst.Value, b.Commands, b.Exposures)
+	names := make([]string, 0, len(b.Consumption))
+	for n := range b.Consumption {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	for _, n := range names {
+		s += fmt.Sprintf(", %s of %s", Short(lab.NumberValue(b.Consumption[n])), n)
+	}
+	return s
+}
+
+// Runs writes the runs as a table, then what a person has to see to: latches,
+// commands in doubt, instruments that do not answer.
+func Runs(w io.Writer, runs []messages.RunInfo, st *messages.Status) error {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	if len(runs) > 0 {
+		fmt.Fprintln(t, "RUN\tPROTOCOL\tBY\tSTATE\tSTARTED\tRESULT")
+	}
+	for _, r := range runs {
+		started := "-"
+		if !r.Started.IsZero() {
+			started = r.Started.Local().Format("2006-01-02 15:04:05")
+		}
+		result := r.Say
+		if r.State == "done" {
+			result = Values(r.Outputs)
+		} else if r.Step != "" {
+			result = "at " + r.Step
+		}
+		if len(r.InDoubt) > 0 {
+			result += " [in doubt: " + strings.Join(r.InDoubt, ", ") + "]"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Run, r.Protocol, r.Principal, r.State, started, result)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if len(runs) == 0 {
+		fmt.Fprintln(w, "no runs yet")
+	}
+	if st == nil {
+		return nil
+	}
+	for _, l := range st.Latches {
+		fmt.Fprintf(w, "LATCHED   %s since %s: %s\n          look, then: labgate reset %s --reason …\n", l.Rule, l.Since.Local().Format("15:04:05"), l.Say, l.Rule)
+	}
+	for _, d := range st.InDoubt {
+		fmt.Fprintf(w, "IN DOUBT  %s (%s.%s.%s): %s\n          look, then: labgate resolve %s done|not_done --reason …\n", d.Command, d.Instrument, d.Component, d.Name, d.Say, d.Command)
+	}
+	for _, l := range st.Links {
+		if !l.Up {
+			fmt.Fprintf(w, "LINK      %s does not answer: %s\n", l.Instrument, l.Say)
+		}
+	}
+	return nil
+}
+
+// Entry writes a journal entry on one line.
+func Entry(w io.Writer, r lab.Ref, e lab.Entry) error {
+	about := e.Instrument
+	if e.Step != "" {
+		about += " " + e.Step
+	}
+	who := e.Principal
+	if who == "" {
+		who = e.Origin
+	}
+	_, err := fmt.Fprintf(w, "%6d  %s  %-18s %-12s %-26s %s\n", r.Seq, e.Time.UTC().Format("15:04:05.000"), e.Kind, who, strings.TrimSpace(about), gist(e.Body))
+	return err
+}
+
+// gist is what a person looks for first in an entry's body.
+func gist(body json.RawMessage) string {
+	var m map[string]any
+	if json.Unmarshal(body, &m) != nil {
+		return ""
+	}
+	for _, k := range []string{"state", "decision", "exit_status", "what", "rule", "result", "name"} {
+		if s, ok := m[k].(string); ok && s != "" {
+			if say, ok := m["say"].(string); ok && say != "" && k != "name" {
+				return s + ": " + clip(say)
+			}
+			return s
+		}
+	}
+	if say, ok := m["say"].(string); ok {
+		return clip(say)
+	}
+	return ""
+}
+
+func clip(s string) string {
+	if r := []rune(s); len(r) > 100 {
+		return string(r[:100]) + "…"
+	}
+	return s
+}
+
+// Duration writes a time for people: 8.2 s.
+func Duration(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

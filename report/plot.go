@@ -1,0 +1,295 @@
+package report
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"image/color"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
+
+	"labgate/lab"
+	"labgate/messages"
+	"labgate/planner"
+)
+
+// The size of every plot: 8 by 5 inches at 150 dots an inch.
+const (
+	plotWidth  = 8 * vg.Inch
+	plotHeight = 5 * vg.Inch
+	plotDPI    = 150
+)
+
+// Colours that stay apart for the colour-blind (Okabe and Ito).
+var (
+	blue   = color.RGBA{0, 114, 178, 255}
+	orange = color.RGBA{213, 94, 0, 255}
+	green  = color.RGBA{0, 130, 95, 255}
+	grey   = color.RGBA{110, 110, 110, 255}
+	faint  = color.RGBA{228, 228, 228, 255}
+)
+
+// newPlot is an empty plot in the house's style.
+func newPlot(title, x, y string) *plot.Plot {
+	p := plot.New()
+	sans := func(f *font.Font, size vg.Length) { f.Variant, f.Size = "Sans", size }
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
+	sans(&p.Title.TextStyle.Font, 14)
+	p.Title.Padding = 8
+	for _, a := range []*plot.Axis{&p.X, &p.Y} {
+		sans(&a.Label.TextStyle.Font, 12)
+		sans(&a.Tick.Label.Font, 11)
+		a.Label.Padding = 5
+		a.Padding = 8
+	}
+	sans(&p.Legend.TextStyle.Font, 11)
+	p.Legend.Top, p.Legend.Padding, p.Legend.XOffs = true, 3, -4
+	p.BackgroundColor = color.White
+	return p
+}
+
+func grilles() *plotter.Grid {
+	g := plotter.NewGrid()
+	g.Horizontal.Color, g.Horizontal.Width = faint, vg.Points(0.8)
+	g.Vertical.Color, g.Vertical.Width = faint, vg.Points(0.8)
+	return g
+}
+
+// encode renders a plot as PNG.
+func encode(p *plot.Plot) ([]byte, error) {
+	c := vgimg.NewWith(vgimg.UseWH(plotWidth, plotHeight), vgimg.UseDPI(plotDPI), vgimg.UseBackgroundColor(color.White))
+	p.Draw(draw.Crop(draw.New(c), 10, -14, 8, -10))
+	var b bytes.Buffer
+	if _, err := (vgimg.PngCanvas{Canvas: c}).WriteTo(&b); err != nil {
+		return nil, lab.E("report: plot", "", lab.KindInternal, err)
+	}
+	return b.Bytes(), nil
+}
+
+// save puts a file in place whole, or not at all; one that is there is
+// replaced.
+func save(path string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return lab.E("report: write", "", lab.KindUnavailable, err)
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return lab.E("report: write", "", lab.KindUnavailable, errors.Join(err, os.Remove(f.Name())))
+	}
+	return nil
+}
+
+// Plot writes a PNG of 1200 by 750 pixels to path: for each experiment the
+// predicted peak with its standard deviation and the measured one, and the
+// target. An experiment without a measurement shows a cross where its
+// prediction was.
+func Plot(path string, exps []planner.Experiment, target float64) error {
+	data, err := campaignPNG(exps, target)
+	if err != nil {
+		return err
+	}
+	return save(path, data)
+}
+
+// errorPoints are points with a standard deviation each.
+type errorPoints struct {
+	plotter.XYs
+	plotter.YErrors
+}
+
+func campaignPNG(exps []planner.Experiment, target float64) ([]byte, error) {
+	var predicted errorPoints
+	var measured, other, missing plotter.XYs
+	lo, hi := target, target
+	for _, e := range exps {
+		p, hasP := prediction(e)
+		m, hasM := e.Peak()
+		x := float64(e.N)
+		if hasP {
+			predicted.XYs = append(predicted.XYs, plotter.XY{X: x, Y: p.Value})
+			predicted.YErrors = append(predicted.YErrors, struct{ Low, High float64 }{p.SD, p.SD})
+			lo, hi = min(lo, p.Value-p.SD), max(hi, p.Value+p.SD)
+		}
+		switch {
+		case hasM && e.Exit == messages.ExitSuccess:
+			measured = append(measured, plotter.XY{X: x, Y: m})
+		case hasM:
+			other = append(other, plotter.XY{X: x, Y: m})
+		case hasP:
+			missing = append(missing, plotter.XY{X: x, Y: p.Value})
+		default:
+			missing = append(missing, plotter.XY{X: x, Y: target})
+		}
+		if hasM {
+			lo, hi = min(lo, m), max(hi, m)
+		}
+	}
+	p := newPlot("Plasmon peak: predicted before each experiment, and measured", "experiment", "plasmon peak [nm]")
+	frame(p, exps, lo, hi)
+	if err := fillCampaign(p, predicted, measured, other, missing, target); err != nil {
+		return nil, lab.E("report: plot", "", lab.KindInvalid, err)
+	}
+	return encode(p)
+}
+
+// frame sets the axes: whole experiments below, and room above for the legend.
+func frame(p *plot.Plot, exps []planner.Experiment, lo, hi float64) {
+	first, last := 1, 1
+	for _, e := range exps {
+		first, last = min(first, e.N), max(last, e.N)
+	}
+	p.X.Min, p.X.Max = float64(first)-0.5, float64(last)+0.5
+	p.X.Tick.Marker = wholeTicks(first, last)
+	span := max(hi-lo, 2)
+	p.Y.Min, p.Y.Max = lo-0.06*span, hi+0.30*span
+}
+
+// wholeTicks labels whole numbers only, at most about twelve.
+func wholeTicks(first, last int) plot.ConstantTicks {
+	step := 1
+	for _, s := range []int{1, 2, 5, 10, 20, 50, 100, 200, 500} {
+		step = s
+		if (last-first)/s < 12 {
+			break
+		}
+	}
+	var t plot.ConstantTicks
+	for n := first; n <= last; n++ {
+		if n == first || n%step == 0 {
+			t = append(t, plot.Tick{Value: float64(n), Label: strconv.Itoa(n)})
+		}
+	}
+	return t
+}
+
+func fillCampaign(p *plot.Plot, predicted errorPoints, measured, other, missing plotter.XYs, target float64) error {
+	p.Add(grilles())
+	aim, err := plotter.NewLine(plotter.XYs{{X: p.X.Min, Y: target}, {X: p.X.Max, Y: target}})
+	if err != nil {
+		return err
+	}
+	aim.Color, aim.Width, aim.Dashes = green, vg.Points(1.6), []vg.Length{vg.Points(7), vg.Points(4)}
+	p.Add(aim)
+	p.Legend.Add(fmt.Sprintf("target, %s nm", number(target)), aim)
+	if len(predicted.XYs) > 0 {
+		bars, err := plotter.NewYErrorBars(predicted)
+		if err != nil {
+			return err
+		}
+		bars.Color, bars.Width, bars.CapWidth = grey, vg.Points(1.4), vg.Points(9)
+		p.Add(bars)
+		if err := scatter(p, "predicted, ± 1 standard deviation", predicted.XYs, draw.RingGlyph{}, grey, 5); err != nil {
+			return err
+		}
+	}
+	if err := scatter(p, "measured", measured, draw.CircleGlyph{}, blue, 5); err != nil {
+		return err
+	}
+	if err := scatter(p, "measured, but the run did not succeed", other, draw.TriangleGlyph{}, orange, 5); err != nil {
+		return err
+	}
+	return scatter(p, "no measurement", missing, draw.CrossGlyph{}, orange, 7)
+}
+
+func scatter(p *plot.Plot, name string, xys plotter.XYs, shape draw.GlyphDrawer, c color.Color, radius vg.Length) error {
+	if len(xys) == 0 {
+		return nil
+	}
+	s, err := plotter.NewScatter(xys)
+	if err != nil {
+		return err
+	}
+	s.GlyphStyle = draw.GlyphStyle{Color: c, Radius: radius, Shape: shape}
+	p.Add(s)
+	p.Legend.Add(name, s)
+	return nil
+}
+
+// PlotSpectrum writes a PNG of 1200 by 750 pixels to path: the table's second
+// column over its first. Where peak is set and has the first column's
+// dimension, it is marked.
+func PlotSpectrum(path, title string, t *lab.TableData, peak *lab.Quantity) error {
+	data, err := spectrumPNG(title, t, peak)
+	if err != nil {
+		return err
+	}
+	return save(path, data)
+}
+
+func spectrumPNG(title string, t *lab.TableData, peak *lab.Quantity) ([]byte, error) {
+	if err := checkTable(t); err != nil || len(t.Columns) < 2 || len(t.Data[0]) < 2 {
+		return nil, lab.E("report: plot", "", lab.KindInvalid, errors.Join(errors.New("a spectrum is a table of two columns and at least two rows"), err))
+	}
+	xys := make(plotter.XYs, len(t.Data[0]))
+	for i := range xys {
+		xys[i] = plotter.XY{X: t.Data[0][i], Y: t.Data[1][i]}
+	}
+	p := newPlot(plain(title), axis(t.Columns[0]), axis(t.Columns[1]))
+	p.Add(grilles())
+	line, err := plotter.NewLine(xys)
+	if err != nil {
+		return nil, lab.E("report: plot", "", lab.KindInvalid, err)
+	}
+	line.Color, line.Width = blue, vg.Points(1.8)
+	p.Add(line)
+	_, _, lo, hi := plotter.XYRange(xys)
+	span := max(hi-lo, 1e-9)
+	p.Y.Min, p.Y.Max = lo-0.05*span, hi+0.15*span
+	if peak != nil {
+		if q, err := peak.In(t.Columns[0].Unit); err == nil && q.Finite() {
+			if err := markPeak(p, q); err != nil {
+				return nil, lab.E("report: plot", "", lab.KindInvalid, err)
+			}
+		}
+	}
+	return encode(p)
+}
+
+// markPeak draws an upright line at the peak and writes where it is.
+func markPeak(p *plot.Plot, q lab.Quantity) error {
+	if q.Value < p.X.Min || q.Value > p.X.Max {
+		return nil // beyond the axis; the number stands in the CSV
+	}
+	up, err := plotter.NewLine(plotter.XYs{{X: q.Value, Y: p.Y.Min}, {X: q.Value, Y: p.Y.Max}})
+	if err != nil {
+		return err
+	}
+	up.Color, up.Width, up.Dashes = orange, vg.Points(1.4), []vg.Length{vg.Points(6), vg.Points(4)}
+	p.Add(up)
+	p.Legend.Add(fmt.Sprintf("peak, %.1f %s", q.Value, q.Unit), up)
+	return nil
+}
+
+func axis(c lab.Column) string { return fmt.Sprintf("%s [%s]", plain(c.Name), c.Unit) }
+
+// checkTable refuses what can't be drawn or written: ragged columns and
+// numbers that are not finite.
+func checkTable(t *lab.TableData) error {
+	if t == nil || len(t.Columns) == 0 || len(t.Data) != len(t.Columns) {
+		return errors.New("a table without columns")
+	}
+	for i, c := range t.Data {
+		if len(c) != len(t.Data[0]) {
+			return fmt.Errorf("columns of %d and %d rows", len(t.Data[0]), len(c))
+		}
+		for _, v := range c {
+			if math.IsNaN(v) || math.IsInf(v, 0) {
+				return fmt.Errorf("column %d holds a number that is not finite", i+1)
+			}
+		}
+	}
+	return nil
+}
