@@ -317,6 +317,7 @@ func (s *station) Close() error {
 // waitReady waits until the gateway says that every instrument answers.
 func (s *station) waitReady(ctx context.Context, progress func(string)) error {
 	last := ""
+	patience := time.Now().Add(time.Second) // most labs are ready before anybody asks why not
 	for {
 		st, err := localStatus(ctx, s.context.Control)
 		say := "the gateway is starting"
@@ -326,8 +327,9 @@ func (s *station) waitReady(ctx context.Context, progress func(string)) error {
 			}
 			say = notReady(st)
 		}
-		if say != last && progress != nil {
+		if say != last && progress != nil && time.Now().After(patience) {
 			progress(say)
+			patience = time.Now().Add(time.Second)
 		}
 		last = say
 		select {

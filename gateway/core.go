@@ -253,11 +253,17 @@ func (c *Core) linkUp(now time.Time, e LinkUp) {
 		c.newEpoch(now, e.Instrument)
 	}
 	l.epoch = e.Epoch
-	c.note(c.entry(now, "link/v1", nil, map[string]any{"instrument": e.Instrument, "up": true, "epoch": e.Epoch, "identity": e.Identity}))
+	c.noteLink(now, e.Instrument, map[string]any{"what": "up", "epoch": e.Epoch, "identity": e.Identity})
 	c.publishLink(e.Instrument, l)
 	if in := c.owned[e.Instrument]; first && in.OnStart == "safe" {
 		c.orderAll(now, c.engine.SafeState(in.Name, safety.OriginStart, "on_start: safe"))
 	}
+}
+
+func (c *Core) noteLink(now time.Time, instrument string, body map[string]any) {
+	e := c.entry(now, "link/v1", nil, body)
+	e.Instrument = instrument
+	c.note(e)
 }
 
 func (c *Core) linkLost(now time.Time, e LinkLost) {
@@ -268,7 +274,7 @@ func (c *Core) linkLost(now time.Time, e LinkLost) {
 	changed := l.up || l.say != e.Say
 	l.up, l.say = false, e.Say
 	if changed {
-		c.note(c.entry(now, "link/v1", nil, map[string]any{"instrument": e.Instrument, "up": false, "say": e.Say}))
+		c.noteLink(now, e.Instrument, map[string]any{"what": "lost", "say": e.Say})
 		c.publishLink(e.Instrument, l)
 	}
 }

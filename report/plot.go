@@ -57,6 +57,44 @@ func newPlot(title, x, y string) *plot.Plot {
 	return p
 }
 
+// ring is a white disc with a strong rim; mark is a strong cross.
+type (
+	ring struct{}
+	mark struct{}
+)
+
+func (ring) DrawGlyph(c *draw.Canvas, s draw.GlyphStyle, at vg.Point) {
+	var path vg.Path
+	path.Move(vg.Point{X: at.X + s.Radius, Y: at.Y})
+	path.Arc(at, s.Radius, 0, 2*math.Pi)
+	path.Close()
+	c.SetColor(color.White)
+	c.Fill(path)
+	c.SetLineStyle(draw.LineStyle{Color: s.Color, Width: vg.Points(1.6)})
+	c.Stroke(path)
+}
+
+func (mark) DrawGlyph(c *draw.Canvas, s draw.GlyphStyle, at vg.Point) {
+	c.SetLineStyle(draw.LineStyle{Color: s.Color, Width: vg.Points(2.2)})
+	for _, up := range []vg.Length{1, -1} {
+		var path vg.Path
+		path.Move(vg.Point{X: at.X - s.Radius, Y: at.Y - up*s.Radius})
+		path.Line(vg.Point{X: at.X + s.Radius, Y: at.Y + up*s.Radius})
+		c.Stroke(path)
+	}
+}
+
+// backing keeps the grid's lines out of the legend.
+type backing struct{}
+
+func (backing) Plot(c draw.Canvas, p *plot.Plot) {
+	size := p.Legend.Rectangle(c).Size()
+	// The legend stands in the upper right corner, wherever Rectangle says.
+	corner := vg.Rectangle{Min: vg.Point{X: c.Max.X - size.X + p.Legend.XOffs, Y: c.Max.Y - size.Y}, Max: c.Max}
+	c.SetColor(color.White)
+	c.Fill(corner.Path())
+}
+
 func grilles() *plotter.Grid {
 	g := plotter.NewGrid()
 	g.Horizontal.Color, g.Horizontal.Width = faint, vg.Points(0.8)
@@ -117,9 +155,10 @@ func campaignPNG(exps []planner.Experiment, target float64) ([]byte, error) {
 	for _, e := range exps {
 		p, hasP := prediction(e)
 		m, hasM := e.Peak()
-		x := float64(e.N)
+		const aside = 0.07 // so that a good prediction is not hidden by its measurement
+		x := float64(e.N) + aside
 		if hasP {
-			predicted.XYs = append(predicted.XYs, plotter.XY{X: x, Y: p.Value})
+			predicted.XYs = append(predicted.XYs, plotter.XY{X: x - 2*aside, Y: p.Value})
 			predicted.YErrors = append(predicted.YErrors, struct{ Low, High float64 }{p.SD, p.SD})
 			lo, hi = min(lo, p.Value-p.SD), max(hi, p.Value+p.SD)
 		}
@@ -176,7 +215,7 @@ func wholeTicks(first, last int) plot.ConstantTicks {
 }
 
 func fillCampaign(p *plot.Plot, predicted errorPoints, measured, other, missing plotter.XYs, target float64) error {
-	p.Add(grilles())
+	p.Add(grilles(), backing{})
 	aim, err := plotter.NewLine(plotter.XYs{{X: p.X.Min, Y: target}, {X: p.X.Max, Y: target}})
 	if err != nil {
 		return err
@@ -191,17 +230,17 @@ func fillCampaign(p *plot.Plot, predicted errorPoints, measured, other, missing 
 		}
 		bars.Color, bars.Width, bars.CapWidth = grey, vg.Points(1.4), vg.Points(9)
 		p.Add(bars)
-		if err := scatter(p, "predicted, ± 1 standard deviation", predicted.XYs, draw.RingGlyph{}, grey, 5); err != nil {
+		if err := scatter(p, "predicted, ± 1 standard deviation", predicted.XYs, ring{}, grey, 4.5); err != nil {
 			return err
 		}
 	}
 	if err := scatter(p, "measured", measured, draw.CircleGlyph{}, blue, 5); err != nil {
 		return err
 	}
-	if err := scatter(p, "measured, but the run did not succeed", other, draw.TriangleGlyph{}, orange, 5); err != nil {
+	if err := scatter(p, "measured, but the run did not succeed", other, draw.PyramidGlyph{}, orange, 5.5); err != nil {
 		return err
 	}
-	return scatter(p, "no measurement", missing, draw.CrossGlyph{}, orange, 7)
+	return scatter(p, "no measurement", missing, mark{}, orange, 5)
 }
 
 func scatter(p *plot.Plot, name string, xys plotter.XYs, shape draw.GlyphDrawer, c color.Color, radius vg.Length) error {
@@ -238,7 +277,7 @@ func spectrumPNG(title string, t *lab.TableData, peak *lab.Quantity) ([]byte, er
 		xys[i] = plotter.XY{X: t.Data[0][i], Y: t.Data[1][i]}
 	}
 	p := newPlot(plain(title), axis(t.Columns[0]), axis(t.Columns[1]))
-	p.Add(grilles())
+	p.Add(grilles(), backing{})
 	line, err := plotter.NewLine(xys)
 	if err != nil {
 		return nil, lab.E("report: plot", "", lab.KindInvalid, err)

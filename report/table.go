@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"strings"
 
 	"labgate/lab"
 	"labgate/messages"
@@ -45,6 +46,9 @@ func Table(w io.Writer, exps []planner.Experiment, target float64) error {
 	for _, e := range exps {
 		rows = append(rows, row(e, inputs, units))
 	}
+	for i := range inputs {
+		alignPoints(rows[2:], i+1)
+	}
 	if err := grid(w, right, rows); err != nil {
 		return err
 	}
@@ -66,6 +70,22 @@ func inputColumns(exps []planner.Experiment) ([]string, map[string]lab.Unit) {
 		}
 	}
 	return sortedKeys(units), units
+}
+
+// alignPoints gives the numbers of a column equally many decimals.
+func alignPoints(rows [][]string, column int) {
+	most := 0
+	for _, r := range rows {
+		if _, err := strconv.ParseFloat(r[column], 64); err == nil {
+			_, decimals, _ := strings.Cut(r[column], ".")
+			most = max(most, len(decimals))
+		}
+	}
+	for _, r := range rows {
+		if v, err := strconv.ParseFloat(r[column], 64); err == nil && !strings.ContainsAny(r[column], "eE") {
+			r[column] = strconv.FormatFloat(v, 'f', most, 64)
+		}
+	}
 }
 
 func row(e planner.Experiment, inputs []string, units map[string]lab.Unit) []string {
@@ -102,7 +122,7 @@ func row(e planner.Experiment, inputs []string, units map[string]lab.Unit) []str
 	}
 	end := plain(e.Exit)
 	if e.Tries > 1 {
-		end += fmt.Sprintf(" (%s)", map[bool]string{true: "repaired, try " + strconv.Itoa(e.Tries), false: "after " + plural(e.Tries, "try")}[e.Exit == messages.ExitSuccess])
+		end += fmt.Sprintf(" (%d tries)", e.Tries)
 	}
 	return append(r, predicted, measured, diff, z, time, end)
 }

@@ -52,13 +52,6 @@ func amount(q lab.Quantity) string {
 	return s + " " + q.Unit.String()
 }
 
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
 // grid writes rows of cells in aligned columns, two blanks apart. right says
 // which columns hold numbers.
 func grid(w io.Writer, right []bool, rows [][]string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -206,7 +207,7 @@ func (o *owner) identify(ctx context.Context, in *lab.Instrument) {
 	o.epochs[in.Name] = o.link.Epoch(in.Name)
 	delete(o.silent, in.Name)
 	o.failures[in.Name] = 0
-	o.s.events.Put(gateway.LinkUp{Instrument: in.Name, Epoch: o.epochs[in.Name], Identity: fmt.Sprintf("%s %s %s %s", who.Maker, who.Model, who.Serial, who.Version)})
+	o.s.events.Put(gateway.LinkUp{Instrument: in.Name, Epoch: o.epochs[in.Name], Identity: strings.Join(strings.Fields(who.Maker+" "+who.Model+" "+who.Serial+" "+who.Version), " ")})
 }
 
 // demote leaves an instrument alone for a while, so that its silence costs

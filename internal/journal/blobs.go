@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,9 @@ import (
 // MaxBlob bounds one stored value.
 const MaxBlob = 64 << 20 // bytes
 
-// Blobs is the store of large values beside the journal, by content.
+// Blobs is the store of large values beside the journal, by content: a value's
+// name is its hash, so it is written once and never changed. Safe for
+// concurrent use, also by several processes.
 type Blobs struct{ dir string }
 
 // NewBlobs is the store of a data folder.
@@ -35,10 +38,15 @@ func (b *Blobs) Put(ctx context.Context, data []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := os.Stat(path); err == nil {
+	// What is there already may not be durable yet, or not be whole.
+	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) {
+		err = errors.Join(syncFile(path), b.syncDirs(path))
+		if err != nil {
+			return "", lab.E(op, "", lab.KindUnavailable, err)
+		}
 		return hash, nil
 	}
-	if err := writeDurably(path, data); err != nil {
+	if err := b.write(path, data); err != nil {
 		return "", lab.E(op, "", lab.KindUnavailable, err)
 	}
 	return hash, nil
@@ -70,7 +78,7 @@ func (b *Blobs) path(hash string) (string, error) {
 	return filepath.Join(b.dir, h[:2], h[2:]), nil
 }
 
-func writeDurably(path string, data []byte) (err error) {
+func (b *Blobs) write(path string, data []byte) (err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -79,22 +87,27 @@ func writeDurably(path string, data []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return b.syncDirs(path)
+}
+
+// syncDirs makes the name durable, and those of the folders that were made for
+// it.
+func (b *Blobs) syncDirs(path string) error {
+	return errors.Join(syncDir(filepath.Dir(path)), syncDir(b.dir), syncDir(filepath.Dir(b.dir)))
+}
+
+func syncFile(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(f.Sync(), f.Close())
 }

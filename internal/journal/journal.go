@@ -1,6 +1,6 @@
 // Package journal is the append-only record: one SQLite file, every entry
 // chained to the one before it by SHA-256, and the head kept in a second file
-// so that a cut-off end shows.
+// so that a cut-off end shows. Large values lie beside it, by content.
 //
 // It promises that what Append returned survives a kill at any point, in the
 // order of the calls; that any changed, missing or reordered entry is found at
@@ -11,20 +11,17 @@ package journal
 
 import (
 	"context"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/gowebpki/jcs"
 	_ "github.com/mattn/go-sqlite3" // the "sqlite3" driver
 
 	"labgate/lab"
@@ -40,62 +37,86 @@ const (
 	lockFile = "journal.lock"
 )
 
+// Limits.
 const (
+	MaxEntry   = 1 << 20               // bytes of one entry as JSON; larger values lie beside the journal
 	noteWithin = 50 * time.Millisecond // a note that no Append takes along waits no longer
-	maxGroup   = 1000                  // requests in one commit
-	maxEntry   = 8 << 20               // bytes of one entry; more than any device may answer with
+	maxWaiting = 1024                  // Appends at a time; more wait for their turn
+	maxNotes   = 100_000               // notes that wait; more mean that the disk has stopped
+	maxQueued  = 128 << 20             // bytes of notes that wait
+	maxGroup   = 4 << 20               // bytes of one commit, about
 )
 
 // Options say where the journal is and whose.
 type Options struct {
-	Dir string // made if missing
-	Lab string // a journal of another lab is refused
+	Dir   string    // made if missing
+	Lab   string    // a journal of another lab is refused
+	Clock lab.Clock // wakes for notes that wait; nil: the machine's
 }
 
 // Journal is an open journal. It implements lab.Journal.
 type Journal struct {
 	dir      string
-	db       *sql.DB
+	clock    lab.Clock
 	lock     *os.File
-	requests chan request
+	head     *headWriter
+	db       *sql.DB // one connection, the writer's
+	read     *sql.DB
+	w        *writer
+	queue    queue
+	slots    chan struct{} // held by each waiting Append
 	closing  chan struct{}
 	done     chan struct{}
-	once     sync.Once
-	commits  atomic.Uint64
+	poisoned chan struct{}
 	poison   atomic.Pointer[error]
-	head     atomic.Pointer[lab.Ref]
-	commit   func(*sql.Tx) error // replaced by tests that need a disk that fails
+	newest   atomic.Pointer[lab.Ref]
+	commits  atomic.Uint64
+	once     sync.Once
 	closeErr error
 }
 
-type request struct {
-	entries []lab.Entry
-	reply   chan result // nil for a note
-}
-
-type result struct {
-	refs []lab.Ref
-	err  error
-}
-
 // Open opens or makes the journal of a folder, after checking its lock, its
-// lab, its schema, its whole chain and its head. Nothing is written before
-// that.
+// lab, its layout, its whole chain and its head. Until all of that is found
+// good, nothing is written; the error says which entry is not.
 func Open(ctx context.Context, o Options) (*Journal, error) {
 	const op = "journal: open"
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+	if err := lab.CheckName("lab", o.Lab); err != nil {
+		return nil, lab.E(op, "", lab.KindInvalid, err)
+	}
+	if err := makeDir(o.Dir); err != nil {
 		return nil, lab.E(op, "", lab.KindUnavailable, err)
 	}
 	lock, err := takeLock(o.Dir)
 	if err != nil {
 		return nil, lab.E(op, "", lab.KindConflict, err)
 	}
-	j := &Journal{dir: o.Dir, lock: lock, requests: make(chan request, 1024), closing: make(chan struct{}), done: make(chan struct{}), commit: (*sql.Tx).Commit}
+	j := &Journal{dir: o.Dir, clock: o.Clock, lock: lock, slots: make(chan struct{}, maxWaiting),
+		closing: make(chan struct{}), done: make(chan struct{}), poisoned: make(chan struct{})}
+	j.queue.ready = make(chan struct{}, 1)
 	if err := j.open(ctx, o.Lab); err != nil {
-		return nil, lab.E(op, "", lab.KindOf(err), errors.Join(err, lock.Close()))
+		return nil, lab.E(op, "", lab.KindOf(err), errors.Join(err, j.release()))
 	}
 	go j.write()
 	return j, nil
+}
+
+// makeDir makes a folder, and its place in the one above it durable.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // takeLock keeps a second process out of the folder.
@@ -105,109 +126,196 @@ func takeLock(dir string) (*os.File, error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("the data folder %s is in use by another process", dir), f.Close())
+		by := make([]byte, 20)
+		n, _ := f.ReadAt(by, 0) // the process may not have written it yet
+		who := "another process"
+		if pid := strings.TrimSpace(string(by[:n])); pid != "" {
+			who = "process " + pid
+		}
+		return nil, errors.Join(fmt.Errorf("the data folder %s is in use by %s", dir, who), f.Close())
+	}
+	_, err = f.WriteAt(fmt.Appendf(nil, "%-19d\n", os.Getpid()), 0)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
 func (j *Journal) open(ctx context.Context, labName string) error {
+	h, rep, err := inspect(ctx, j.dir, labName)
+	if err != nil {
+		return err
+	}
 	path := filepath.Join(j.dir, dbFile)
-	fresh := false
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		fresh = true
-		if _, err := os.Stat(filepath.Join(j.dir, headFile)); err == nil {
-			return lab.Ef("journal", "", lab.KindConflict, "the journal is gone, but its head file is there: restore it from a back-up")
+	if j.db, err = sql.Open("sqlite3", "file:"+path+"?_journal_mode=WAL&_synchronous=FULL&_txlock=immediate&_busy_timeout=5000"); err != nil {
+		return lab.E("journal", "", lab.KindUnavailable, err)
+	}
+	j.db.SetMaxOpenConns(1)
+	if h.Seq == 0 && rep.Entries == 0 {
+		if err := create(ctx, j.db, labName); err != nil {
+			return err
 		}
 	}
-	db, err := sql.Open("sqlite3", "file:"+path+"?_journal_mode=WAL&_synchronous=FULL&_busy_timeout=5000&_txlock=immediate")
+	j.newest.Store(&lab.Ref{Seq: rep.Entries, Hash: rep.Head})
+	// From here on the file changes: the head must not vouch for its bytes.
+	if j.head, err = openHead(j.dir, h.N); err == nil {
+		err = j.head.write(headOf(j.Head()), true)
+	}
+	if err == nil {
+		j.w, err = newWriter(ctx, j.db)
+	}
+	if err == nil {
+		j.read, err = openReadOnly(j.dir)
+	}
 	if err != nil {
 		return lab.E("journal", "", lab.KindUnavailable, err)
 	}
-	j.db = db
-	if fresh {
-		err = create(ctx, db, labName)
+	return nil
+}
+
+// inspect looks at what is there, through a connection that can't write. What
+// was never laid out is as good as an empty journal.
+func inspect(ctx context.Context, dir, labName string) (head, Report, error) {
+	fresh := Report{OK: true, Head: genesis(labName)}
+	h, have, err := readHead(dir)
+	if err != nil {
+		return h, fresh, lab.E("journal", "", lab.KindConflict, err)
 	}
-	if err == nil {
-		err = checkMeta(ctx, db, labName)
+	if _, err := os.Stat(filepath.Join(dir, dbFile)); errors.Is(err, os.ErrNotExist) {
+		if have && h.Seq > 0 {
+			return h, fresh, lab.Ef("journal", "", lab.KindConflict, "the journal is gone, but its head file is there: restore it from a back-up")
+		}
+		return h, fresh, nil
 	}
-	var rep Report
-	if err == nil {
-		rep, err = check(ctx, db, j.dir, true)
+	db, err := openReadOnly(dir)
+	if err != nil {
+		return h, fresh, err
 	}
+	rep, err := inspectFile(ctx, db, dir, labName, h.Seq > 0)
+	if cerr := db.Close(); err == nil && cerr != nil {
+		err = lab.E("journal", "", lab.KindUnavailable, cerr)
+	}
+	return h, rep, err
+}
+
+func inspectFile(ctx context.Context, db *sql.DB, dir, labName string, known bool) (Report, error) {
+	var tables int
+	err := db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master`).Scan(&tables)
+	switch {
+	case err != nil:
+		return Report{}, lab.E("journal", "", lab.KindConflict, fmt.Errorf("%s is not a journal: %w", dbFile, err))
+	case tables == 0 && !known: // its making was interrupted
+		return Report{OK: true, Head: genesis(labName)}, nil
+	case tables == 0:
+		return Report{}, lab.Ef("journal", "", lab.KindConflict, "the journal is empty, but its head file names entries: restore it from a back-up")
+	}
+	if err := checkMeta(ctx, db, labName); err != nil {
+		return Report{}, err
+	}
+	rep, err := check(ctx, db, dir)
 	if err == nil && !rep.OK {
 		err = lab.Ef("journal", "", lab.KindConflict, rep.Problem)
 	}
-	if err != nil {
-		return errors.Join(err, db.Close())
-	}
-	j.head.Store(&lab.Ref{Seq: rep.Entries, Hash: rep.Head})
-	return nil
+	return rep, err
 }
 
-func create(ctx context.Context, db *sql.DB, labName string) error {
-	_, err := db.ExecContext(ctx, `
-		CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-		CREATE TABLE entries (seq INTEGER PRIMARY KEY, hash BLOB NOT NULL, key TEXT, json BLOB NOT NULL);
-		CREATE UNIQUE INDEX entry_key ON entries(key) WHERE key IS NOT NULL;
-		INSERT INTO meta VALUES ('lab', ?), ('schema', ?);`, labName, fmt.Sprint(Schema))
-	if err != nil {
-		return lab.E("journal: create", "", lab.KindUnavailable, err)
+// release closes whatever is open, the lock last.
+func (j *Journal) release() error {
+	var errs []error
+	if j.read != nil {
+		errs = append(errs, j.read.Close())
 	}
-	return nil
+	if j.w != nil {
+		errs = append(errs, j.w.close())
+	}
+	if j.db != nil {
+		errs = append(errs, j.db.Close())
+	}
+	if j.head != nil {
+		errs = append(errs, j.head.close())
+	}
+	return errors.Join(append(errs, j.lock.Close())...)
 }
 
-func checkMeta(ctx context.Context, db *sql.DB, labName string) error {
-	var name, schema string
-	err := db.QueryRowContext(ctx, `SELECT (SELECT value FROM meta WHERE name = 'lab'), (SELECT value FROM meta WHERE name = 'schema')`).Scan(&name, &schema)
-	switch {
-	case err != nil:
-		return lab.E("journal", "", lab.KindConflict, fmt.Errorf("%s is not a journal: %w", dbFile, err))
-	case schema != fmt.Sprint(Schema):
-		return lab.E("journal", "", lab.KindConflict, fmt.Errorf("the journal has layout %s; this program writes %d", schema, Schema))
-	case labName != "" && name != labName:
-		return lab.E("journal", "", lab.KindConflict, fmt.Errorf("the journal belongs to lab %q, not %q", name, labName))
-	}
-	return nil
-}
-
-// Append returns after the entries are durable, all or none.
+// Append returns after the entries are durable, all or none, with their places.
+// A key that the journal has already refuses them with lab.KindConflict, and
+// entries without one JSON form are refused with lab.KindInvalid; neither hurts
+// the journal or anybody else's entries. lab.KindOutcomeUnknown means that the
+// caller gave up waiting: they may be durable. Append of nothing waits until
+// what was noted before is durable.
 func (j *Journal) Append(ctx context.Context, entries ...lab.Entry) ([]lab.Ref, error) {
-	reply := make(chan result, 1)
-	if err := j.hand(ctx, request{entries, reply}); err != nil {
+	const op = "journal: append"
+	if err := j.usable(op); err != nil {
 		return nil, err
+	}
+	rows, err := prepare(entries)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case j.slots <- struct{}{}:
+		defer func() { <-j.slots }()
+	case <-ctx.Done():
+		return nil, lab.E(op, "", lab.KindCancelled, ctx.Err())
+	case <-j.poisoned:
+		return nil, j.usable(op)
+	case <-j.closing:
+		return nil, j.usable(op)
+	}
+	reply := make(chan result, 1)
+	if err := j.queue.put(request{rows: rows, reply: reply}); err != nil {
+		return nil, lab.E(op, "", lab.KindUnavailable, err)
 	}
 	select {
 	case r := <-reply:
 		return r.refs, r.err
 	case <-ctx.Done():
-		return nil, lab.E("journal: append", "", lab.KindOutcomeUnknown, ctx.Err())
+		return nil, lab.E(op, "", lab.KindOutcomeUnknown, ctx.Err())
+	case <-j.poisoned:
+	}
+	select {
+	case r := <-reply: // it may have been committed before the poison
+		return r.refs, r.err
+	default:
+		return nil, j.usable(op)
 	}
 }
 
-// Note hands entries over; they are durable with the next Append, or shortly
-// after. Notes of a closed or poisoned journal are lost: their writer has been
-// told by an Append.
+// Note hands entries over without waiting; they are durable with the next
+// Append, or shortly after. One that the journal can't take is replaced by a
+// RefusedNote, so that it is never lost without a trace. Notes to a closed or
+// poisoned journal are lost: whoever must know calls Append. Notes that pile up
+// beyond all bounds, because the disk has stopped, poison the journal.
 func (j *Journal) Note(entries ...lab.Entry) {
-	_ = j.hand(context.Background(), request{entries, nil}) // see above
+	if j.usable("journal: note") != nil {
+		return
+	}
+	rows, err := prepare(entries)
+	if err != nil {
+		rows = refusedNotes(entries, err)
+	}
+	if errors.Is(j.queue.put(request{rows: rows}), errFull) {
+		j.fail(errFull)
+	}
 }
 
-func (j *Journal) hand(ctx context.Context, r request) error {
-	const op = "journal: append"
+// usable says why nothing more is taken, if so.
+func (j *Journal) usable(op string) error {
 	if err := j.Poisoned(); err != nil {
 		return lab.E(op, "", lab.KindUnavailable, err)
 	}
 	select {
 	case <-j.closing:
-		return lab.Ef(op, "", lab.KindUnavailable, "the journal is closed")
+		return lab.E(op, "", lab.KindUnavailable, errClosed)
 	default:
-	}
-	select {
-	case j.requests <- r:
 		return nil
-	case <-j.closing:
-		return lab.Ef(op, "", lab.KindUnavailable, "the journal is closed")
-	case <-ctx.Done():
-		return lab.E(op, "", lab.KindCancelled, ctx.Err())
+	}
+}
+
+// fail poisons the journal, once.
+func (j *Journal) fail(err error) {
+	if j.poison.CompareAndSwap(nil, &err) {
+		close(j.poisoned)
 	}
 }
 
@@ -219,194 +327,36 @@ func (j *Journal) Poisoned() error {
 	return nil
 }
 
-// Commits counts the commits so far.
+// Commits counts the durable commits so far.
 func (j *Journal) Commits() uint64 { return j.commits.Load() }
 
-// Head is the newest durable entry.
-func (j *Journal) Head() lab.Ref { return *j.head.Load() }
+// Head is the newest durable entry; before the first one, Seq is 0.
+func (j *Journal) Head() lab.Ref { return *j.newest.Load() }
 
-// Close writes what was handed over, and closes the file.
+// Close writes what was handed over, and closes the files.
 func (j *Journal) Close() error {
 	j.once.Do(func() {
+		j.queue.close() // first: what the writer finds at the end is all
 		close(j.closing)
 		<-j.done
-		err := j.db.Close() // the last connection moves the log into the file
-		if err == nil && j.Poisoned() == nil {
-			err = writeHead(j.dir, j.Head(), fileHash(j.dir))
-		}
-		j.closeErr = errors.Join(err, j.lock.Close())
+		j.closeErr = j.shut()
 	})
 	return j.closeErr
 }
 
-// write is the one goroutine that commits. It takes along whatever waits,
-// without a timer for those who wait; only notes are held back a little, so
-// that they cost no commit of their own on the way of a command.
-func (j *Journal) write() {
-	defer close(j.done)
-	var group []request
-	var timer <-chan time.Time
-	for {
-		select {
-		case r := <-j.requests:
-			group = append(group, r)
-		case <-timer:
-			j.commitGroup(group)
-			group, timer = nil, nil
-			continue
-		case <-j.closing:
-			j.commitGroup(j.gather(group))
-			return
-		}
-		group = j.gather(group)
-		if !anyWaits(group) {
-			if timer == nil {
-				timer = time.After(noteWithin)
-			}
-			continue
-		}
-		j.commitGroup(group)
-		group, timer = nil, nil
+// shut moves the log into the file and lets the head vouch for its bytes.
+// Where that can't be (a reader holds on to the log) the chain alone does.
+func (j *Journal) shut() error {
+	if err := j.Poisoned(); err != nil {
+		return errors.Join(lab.E("journal: close", "", lab.KindUnavailable, err), j.release())
 	}
-}
-
-func (j *Journal) gather(group []request) []request {
-	for len(group) < maxGroup {
-		select {
-		case r := <-j.requests:
-			group = append(group, r)
-		default:
-			return group
+	err := errors.Join(j.read.Close(), j.w.close(), j.db.Close())
+	j.read, j.w, j.db = nil, nil, nil
+	if err == nil && !walExists(j.dir) {
+		var sum string
+		if sum, err = fileHash(j.dir); err == nil {
+			err = j.head.write(head{Seq: j.Head().Seq, Hash: j.Head().Hash, File: sum}, true)
 		}
 	}
-	return group
-}
-
-func anyWaits(group []request) bool {
-	for _, r := range group {
-		if r.reply != nil {
-			return true
-		}
-	}
-	return len(group) >= maxGroup
-}
-
-// commitGroup writes a group in one transaction and answers its waiters.
-func (j *Journal) commitGroup(group []request) {
-	if len(group) == 0 {
-		return
-	}
-	results := make([]result, len(group))
-	err := j.Poisoned()
-	head := j.Head()
-	if err == nil {
-		head, err = j.insert(group, results, head)
-	}
-	if err != nil {
-		if j.Poisoned() == nil {
-			j.poison.Store(&err)
-		}
-		for i := range results {
-			results[i] = result{err: lab.E("journal: commit", "", lab.KindUnavailable, err)}
-		}
-	} else {
-		j.head.Store(&head)
-	}
-	for i, r := range group {
-		if r.reply != nil {
-			r.reply <- results[i]
-		}
-	}
-}
-
-// insert writes every request whose keys are new. A key that is there already
-// refuses its own request, not the others'.
-func (j *Journal) insert(group []request, results []result, head lab.Ref) (lab.Ref, error) {
-	tx, err := j.db.Begin()
-	if err != nil {
-		return head, err
-	}
-	defer func() { _ = tx.Rollback() }() // after a commit this does nothing
-	stmt, err := tx.Prepare(`INSERT INTO entries (seq, hash, key, json) VALUES (?, ?, ?, ?)`)
-	if err != nil {
-		return head, err
-	}
-	defer stmt.Close()
-	fresh := map[string]bool{}
-	for i, r := range group {
-		rows, err := prepare(tx, r.entries, fresh)
-		if err != nil && lab.KindOf(err) == lab.KindInternal {
-			return head, err
-		}
-		if err != nil {
-			results[i].err = err
-			continue
-		}
-		for k, row := range rows {
-			head = lab.Ref{Seq: head.Seq + 1, Hash: chain(head.Hash, row)}
-			raw, _ := hex.DecodeString(head.Hash) // chain wrote it
-			var key any
-			if r.entries[k].Key != "" {
-				key = r.entries[k].Key
-			}
-			if _, err := stmt.Exec(head.Seq, raw, key, row); err != nil {
-				return head, err
-			}
-			results[i].refs = append(results[i].refs, head)
-		}
-	}
-	if err := j.commit(tx); err != nil {
-		return head, err
-	}
-	j.commits.Add(1)
-	return head, writeHead(j.dir, head, "")
-}
-
-// prepare writes a request's entries canonically, and checks their keys.
-func prepare(tx *sql.Tx, entries []lab.Entry, fresh map[string]bool) ([][]byte, error) {
-	const op = "journal: append"
-	var rows [][]byte
-	for _, e := range entries {
-		if e.Key != "" {
-			var n int
-			if err := tx.QueryRow(`SELECT count(*) FROM entries WHERE key = ?`, e.Key).Scan(&n); err != nil {
-				return nil, err
-			}
-			if n > 0 || fresh[e.Key] {
-				return nil, lab.E(op, e.Instrument, lab.KindConflict, fmt.Errorf("the key %q is in the journal already", e.Key))
-			}
-		}
-		row, err := Canonical(e)
-		if err != nil {
-			return nil, lab.E(op, e.Instrument, lab.KindInvalid, err)
-		}
-		rows = append(rows, row)
-	}
-	for _, e := range entries {
-		if e.Key != "" {
-			fresh[e.Key] = true
-		}
-	}
-	return rows, nil
-}
-
-// Canonical is an entry's one JSON form (RFC 8785), over which it is chained.
-func Canonical(e lab.Entry) ([]byte, error) {
-	raw, err := json.Marshal(e)
-	if err != nil {
-		return nil, err
-	}
-	if len(raw) > maxEntry {
-		return nil, fmt.Errorf("a %s of %d bytes; at most %d", e.Kind, len(raw), maxEntry)
-	}
-	return jcs.Transform(raw)
-}
-
-// chain is the hash of an entry: over the hash before it, and its bytes.
-func chain(before string, row []byte) string {
-	h := sha256.New()
-	h.Write([]byte(before))
-	h.Write([]byte{'\n'})
-	h.Write(row)
-	return hex.EncodeToString(h.Sum(nil))
+	return errors.Join(err, j.release())
 }

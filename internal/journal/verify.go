@@ -1,0 +1,202 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"labgate/lab"
+)
+
+// layout is all that a journal's file holds. The other columns are computed
+// from the entry itself, so that they can't disagree with it.
+var layout = []string{
+	`CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID`,
+	`CREATE TABLE entries (seq INTEGER PRIMARY KEY, hash BLOB NOT NULL, json TEXT NOT NULL,
+	kind TEXT AS (json ->> '$.kind'), time TEXT AS (json ->> '$.time'), key TEXT AS (json ->> '$.key'), principal TEXT AS (json ->> '$.principal'),
+	run TEXT AS (json ->> '$.run'), instrument TEXT AS (json ->> '$.instrument'), command TEXT AS (json ->> '$.command'))`,
+	`CREATE UNIQUE INDEX entry_key ON entries(key) WHERE key IS NOT NULL`,
+	`CREATE INDEX entry_run ON entries(run) WHERE run IS NOT NULL`,
+}
+
+// create lays out an empty file, if that has not been done, in one transaction:
+// a kill leaves it empty.
+func create(ctx context.Context, db *sql.DB, labName string) error {
+	const op = "journal: create"
+	var tables int
+	if err := db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master`).Scan(&tables); err != nil || tables > 0 {
+		return err
+	}
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return lab.E(op, "", lab.KindUnavailable, err)
+	}
+	for _, s := range layout {
+		if err == nil {
+			_, err = tx.ExecContext(ctx, s)
+		}
+	}
+	if err == nil {
+		_, err = tx.ExecContext(ctx, `INSERT INTO meta VALUES ('lab', ?), ('schema', ?)`, labName, fmt.Sprint(Schema))
+	}
+	if err != nil {
+		return lab.E(op, "", lab.KindUnavailable, errors.Join(err, tx.Rollback()))
+	}
+	if err := tx.Commit(); err != nil {
+		return lab.E(op, "", lab.KindUnavailable, err)
+	}
+	return nil
+}
+
+// checkMeta compares whose journal it is, and its layout.
+func checkMeta(ctx context.Context, db *sql.DB, labName string) error {
+	name, schema, err := meta(ctx, db)
+	switch {
+	case err != nil:
+		return lab.E("journal", "", lab.KindConflict, fmt.Errorf("%s is not a journal: %w", dbFile, err))
+	case schema != fmt.Sprint(Schema):
+		return lab.E("journal", "", lab.KindConflict, fmt.Errorf("the journal has layout %s; this program writes %d", schema, Schema))
+	case name != labName:
+		return lab.E("journal", "", lab.KindConflict, fmt.Errorf("the journal belongs to lab %q, not %q", name, labName))
+	}
+	return nil
+}
+
+func meta(ctx context.Context, db *sql.DB) (name, schema string, err error) {
+	err = db.QueryRowContext(ctx, `SELECT (SELECT value FROM meta WHERE name = 'lab'), (SELECT value FROM meta WHERE name = 'schema')`).Scan(&name, &schema)
+	return name, schema, err
+}
+
+// Report is what a check found.
+type Report struct {
+	OK      bool   `json:"ok"`
+	Entries uint64 `json:"entries"`           // that are good, from the first one on
+	Head    string `json:"head"`              // hash of the last good one
+	Problem string `json:"problem,omitempty"` // the first one, with its place
+}
+
+// Verify checks a journal without changing it, also while a process writes it.
+// An error means that it could not be looked at.
+func Verify(ctx context.Context, dir string) (Report, error) {
+	db, err := openReadOnly(dir)
+	if err != nil {
+		return Report{}, err
+	}
+	rep, err := check(ctx, db, dir)
+	if cerr := db.Close(); err == nil && cerr != nil {
+		return Report{}, lab.E("journal: verify", "", lab.KindUnavailable, cerr)
+	}
+	return rep, err
+}
+
+// check walks the whole chain and compares it with the head. The head is read
+// first: entries that are committed meanwhile only make the journal longer
+// than the head says.
+func check(ctx context.Context, db *sql.DB, dir string) (Report, error) {
+	h, have, err := readHead(dir)
+	if err != nil {
+		return Report{Problem: err.Error()}, nil
+	}
+	rep := checkChain(ctx, db, h, have)
+	if rep.OK {
+		rep.Problem, err = checkFile(ctx, db, dir, h)
+		rep.OK = rep.Problem == "" && err == nil
+	}
+	if ctx.Err() != nil {
+		return Report{}, lab.E("journal: verify", "", lab.KindCancelled, ctx.Err())
+	}
+	if err != nil {
+		return Report{}, lab.E("journal: verify", "", lab.KindUnavailable, err)
+	}
+	return rep, nil
+}
+
+var errBroken = errors.New("the chain is broken") // ends a walk
+
+// checkChain looks at what the entries say.
+func checkChain(ctx context.Context, db *sql.DB, h head, have bool) Report {
+	name, schema, err := meta(ctx, db)
+	if err != nil || schema != fmt.Sprint(Schema) {
+		return Report{Problem: fmt.Sprintf("%s is not a journal of layout %d: %v", dbFile, Schema, err)}
+	}
+	rep := Report{OK: true, Head: genesis(name)}
+	named := !have || h.Seq == 0 && h.Hash == rep.Head
+	broken := ""
+	err = walk(ctx, db, 1, Filter{}, func(seq uint64, hash, row []byte) error {
+		sum := chain(rep.Head, row)
+		switch {
+		case seq != rep.Entries+1:
+			broken = fmt.Sprintf("entry %d is missing", rep.Entries+1)
+			return errBroken
+		case string(hash) != string(sum[:]):
+			broken = fmt.Sprintf("entry %d was changed, or does not follow the one before it", seq)
+			return errBroken
+		}
+		rep.Entries, rep.Head = seq, hex.EncodeToString(hash)
+		if have && seq == h.Seq {
+			named = rep.Head == h.Hash
+		}
+		return nil
+	})
+	switch {
+	case broken != "":
+		rep.Problem = broken
+	case err != nil:
+		rep.Problem = fmt.Sprintf("the file is damaged after entry %d: %v", rep.Entries, err)
+	case rep.Entries > 0 && !have:
+		rep.Problem = fmt.Sprintf("there are %d entries, but no head file: nothing says where the journal ends", rep.Entries)
+	case rep.Entries < h.Seq:
+		rep.Problem = fmt.Sprintf("the journal ends at entry %d, but entry %d was written: its end is cut off, or an old copy was put back", rep.Entries, h.Seq)
+	case !named:
+		rep.Problem = fmt.Sprintf("entry %d is not the one that the head file names", h.Seq)
+	}
+	rep.OK = rep.Problem == ""
+	return rep
+}
+
+// checkFile looks at the file around the entries: a damaged index would hide a
+// key that is there. After a clean close its bytes are known; else SQLite
+// compares every index with its table.
+func checkFile(ctx context.Context, db *sql.DB, dir string, h head) (problem string, err error) {
+	if h.File != "" && !walExists(dir) {
+		sum, err := fileHash(dir)
+		if err != nil {
+			return "", err
+		}
+		if sum == h.File {
+			return "", nil
+		}
+		// The process that opens the journal revokes the hash before it writes.
+		if now, _, err := readHead(dir); err == nil && now.N == h.N {
+			return "the file's bytes were changed since it was closed; the entries themselves are whole", nil
+		}
+	}
+	rows, err := db.QueryContext(ctx, `SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid`)
+	if err != nil {
+		return "the file is damaged: " + err.Error(), nil
+	}
+	var have []string
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			return "the file is damaged: " + err.Error(), rows.Close()
+		}
+		have = append(have, s)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return "the file is damaged: " + err.Error(), nil
+	}
+	if fmt.Sprint(have) != fmt.Sprint(layout) {
+		return "the file's layout was changed", nil
+	}
+	var said string
+	if err := db.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&said); err != nil {
+		said = err.Error()
+	}
+	if said != "ok" {
+		return "the file is damaged: " + said, nil
+	}
+	return "", nil
+}
