@@ -9,7 +9,6 @@ import (
 
 	"labgate/messages"
 	"labgate/planner"
-	"labgate/report"
 )
 
 // demoView shows a campaign while it runs: a JSON line an experiment for
@@ -59,7 +58,7 @@ func (v *demoView) show(e planner.Event) {
 	case planner.Verdict:
 		v.a.say("  verdict   %s", e.Verdict.Say)
 	case planner.Step:
-		v.a.say("  measures  %-10s %s%s", e.Step, report.Values(e.Data), e.Say)
+		v.a.say("  measures  %-10s %s", e.Step, eventLine(e.Outcome, e.Data, e.Say))
 	case planner.Late:
 		v.a.say("  waits     %s", e.Say)
 	case planner.Measured:

@@ -111,7 +111,7 @@ func (f *follower) document(m lab.Message) (over bool, err error) {
 		if err := json.Unmarshal(m.Data, &e); err != nil {
 			return false, err
 		}
-		f.a.say("  %-24s %s", e.Step, report.Values(e.Data))
+		f.a.say("  %-24s %s", e.Step, eventLine(e.Outcome, e.Data, e.Say))
 	case messages.KindRunStop:
 		var d messages.RunStop
 		if err := json.Unmarshal(m.Data, &d); err != nil {
@@ -120,6 +120,14 @@ func (f *follower) document(m lab.Message) (over bool, err error) {
 		return true, f.ended(d)
 	}
 	return false, nil
+}
+
+// eventLine is what a step gave, or how it failed.
+func eventLine(state lab.State, data map[string]lab.Value, say string) string {
+	if state == lab.Confirmed {
+		return report.Values(data)
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s: %s %s", state, say, report.Values(data)))
 }
 
 func (f *follower) verdict(v messages.Verdict) (over bool, err error) {

@@ -29,6 +29,9 @@ const (
 	plotDPI    = 150
 )
 
+// maxSpan bounds what is drawn: beyond it the arithmetic of an axis overflows.
+const maxSpan = 1e100
+
 // Colours that stay apart for the colour-blind (Okabe and Ito).
 var (
 	blue   = color.RGBA{0, 114, 178, 255}
@@ -46,6 +49,7 @@ func newPlot(title, x, y string) *plot.Plot {
 	sans(&p.Title.TextStyle.Font, 14)
 	p.Title.Padding = 8
 	for _, a := range []*plot.Axis{&p.X, &p.Y} {
+		a.Tick.Marker = niceTicks{}
 		sans(&a.Label.TextStyle.Font, 12)
 		sans(&a.Tick.Label.Font, 11)
 		a.Label.Padding = 5
@@ -55,6 +59,35 @@ func newPlot(title, x, y string) *plot.Plot {
 	p.Legend.Top, p.Legend.Padding, p.Legend.XOffs = true, 3, -4
 	p.BackgroundColor = color.White
 	return p
+}
+
+// niceTicks label multiples of 1, 2 or 5 times a power of ten, four to ten of
+// them.
+type niceTicks struct{}
+
+// Ticks makes the ticks of an axis.
+func (niceTicks) Ticks(lo, hi float64) []plot.Tick {
+	span := hi - lo
+	if !(span > 0) || math.IsInf(span, 0) {
+		return []plot.Tick{{Value: lo, Label: strconv.FormatFloat(lo, 'g', 4, 64)}}
+	}
+	power := math.Floor(math.Log10(span / 4))
+	step := math.Pow(10, power)
+	for _, m := range []float64{5, 2} {
+		if span/(m*step) >= 4 {
+			step *= m
+			break
+		}
+	}
+	format, digits := byte('f'), int(max(0, -math.Floor(math.Log10(step)+1e-9)))
+	if digits > 6 || math.Abs(hi) >= 1e7 || math.Abs(lo) >= 1e7 {
+		format, digits = 'g', 6
+	}
+	var out []plot.Tick
+	for i := math.Ceil(lo/step) + 0; i*step <= hi && len(out) < 20; i++ { // the sum makes -0 a 0
+		out = append(out, plot.Tick{Value: i * step, Label: strconv.FormatFloat(i*step, format, digits, 64)})
+	}
+	return out
 }
 
 // ring is a white disc with a strong rim; mark is a strong cross.
@@ -177,6 +210,9 @@ func campaignPNG(exps []planner.Experiment, target float64) ([]byte, error) {
 		}
 	}
 	p := newPlot("Plasmon peak: predicted before each experiment, and measured", "experiment", "plasmon peak [nm]")
+	if math.IsInf(hi-lo, 0) || hi-lo > maxSpan {
+		return nil, lab.Ef("report: plot", "", lab.KindInvalid, fmt.Sprintf("peaks from %g to %g nm share no axis", lo, hi))
+	}
 	frame(p, exps, lo, hi)
 	if err := fillCampaign(p, predicted, measured, other, missing, target); err != nil {
 		return nil, lab.E("report: plot", "", lab.KindInvalid, err)
@@ -284,7 +320,10 @@ func spectrumPNG(title string, t *lab.TableData, peak *lab.Quantity) ([]byte, er
 	}
 	line.Color, line.Width = blue, vg.Points(1.8)
 	p.Add(line)
-	_, _, lo, hi := plotter.XYRange(xys)
+	left, right, lo, hi := plotter.XYRange(xys)
+	if max(math.Abs(left), math.Abs(right), math.Abs(lo), math.Abs(hi)) > maxSpan {
+		return nil, lab.Ef("report: plot", "", lab.KindInvalid, "the numbers are too large to be drawn")
+	}
 	span := max(hi-lo, 1e-9)
 	p.Y.Min, p.Y.Max = lo-0.05*span, hi+0.15*span
 	if peak != nil {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"labgate/lab"
 	"labgate/messages"
@@ -198,5 +199,49 @@ func TestPlotSpectrum(t *testing.T) {
 		if _, err := spectrumPNG("x", c, nil); lab.KindOf(err) != lab.KindInvalid {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestNiceTicks(t *testing.T) {
+	for _, c := range []struct {
+		lo, hi float64
+		want   string
+	}{
+		{400, 800, "400 500 600 700 800"}, {515.6, 550.4, "520 525 530 535 540 545 550"}, {-0.03, 0.59, "0.0 0.1 0.2 0.3 0.4 0.5"},
+		{526.4, 527.9, "526.4 526.6 526.8 527.0 527.2 527.4 527.6 527.8"}, {0, 1e-9, "0 2e-10 4e-10 6e-10 8e-10 1e-09"}, {3, 3, "3"}, {4, 3, "4"}, {math.NaN(), 1, "NaN"},
+	} {
+		var labels []string
+		for _, k := range (niceTicks{}).Ticks(c.lo, c.hi) {
+			labels = append(labels, k.Label)
+		}
+		if got := strings.Join(labels, " "); got != c.want {
+			t.Errorf("%v to %v: %q, want %q", c.lo, c.hi, got, c.want)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		lo := rapid.Float64Range(-1e6, 1e6).Draw(t, "lo")
+		hi := lo + math.Pow(10, rapid.Float64Range(-3, 6).Draw(t, "span"))
+		ticks := niceTicks{}.Ticks(lo, hi)
+		if len(ticks) < 3 || len(ticks) > 12 {
+			t.Fatalf("%d ticks from %v to %v", len(ticks), lo, hi)
+		}
+		for _, k := range ticks {
+			if k.Value < lo || k.Value > hi {
+				t.Fatalf("%v is outside %v to %v", k.Value, lo, hi)
+			}
+		}
+	})
+}
+
+func TestWhatIsTooLargeIsNotDrawn(t *testing.T) {
+	far := campaign()[:2]
+	far[0].Measured["peak"] = lab.NumberValue(lab.Q(1e308, "nm"))
+	if _, err := campaignPNG(far, 527); lab.KindOf(err) != lab.KindInvalid {
+		t.Error(err)
+	}
+	s := spectrum(4, 527)
+	s.Data[1][0], s.Data[1][1] = 1e308, -1e308
+	if _, err := spectrumPNG("x", s, nil); lab.KindOf(err) != lab.KindInvalid {
+		t.Error(err)
 	}
 }

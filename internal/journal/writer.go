@@ -214,7 +214,7 @@ func newWriter(ctx context.Context, db *sql.DB) (*writer, error) {
 			return nil, errors.Join(err, w.close())
 		}
 	}
-	w.commitFn = func() error { return exec(w.commit) }
+	w.commitFn = func() error { return runToEnd(w.commit) }
 	return w, nil
 }
 
@@ -228,8 +228,8 @@ func (w *writer) close() error {
 	return errors.Join(append(errs, w.conn.Close())...)
 }
 
-// exec runs a statement to its end: a commit is not abandoned half way.
-func exec(s *sql.Stmt, args ...any) error {
+// runToEnd runs a statement to its end: a commit is not abandoned half way.
+func runToEnd(s *sql.Stmt, args ...any) error {
 	_, err := s.ExecContext(context.Background(), args...)
 	return err
 }
@@ -237,7 +237,7 @@ func exec(s *sql.Stmt, args ...any) error {
 // insert writes a group and commits it, unless there is nothing to commit. An
 // error leaves the file as it was before, as far as anybody can tell.
 func (w *writer) insert(group []request, results []result, head lab.Ref) (lab.Ref, error) {
-	if err := exec(w.begin); err != nil {
+	if err := runToEnd(w.begin); err != nil {
 		return head, err
 	}
 	after, err := w.insertRows(group, results, head)
@@ -246,7 +246,7 @@ func (w *writer) insert(group []request, results []result, head lab.Ref) (lab.Re
 			return after, nil
 		}
 	}
-	if end := exec(w.rollback); err == nil { // after a failed commit there may be nothing to roll back
+	if end := runToEnd(w.rollback); err == nil { // after a failed commit there may be nothing to roll back
 		err = end
 	}
 	return head, err
@@ -272,7 +272,7 @@ func (w *writer) insertRows(group []request, results []result, head lab.Ref) (la
 		for _, x := range r.rows {
 			sum := chain(head.Hash, x.json)
 			head = lab.Ref{Seq: head.Seq + 1, Hash: hex.EncodeToString(sum[:])}
-			if err := exec(w.in, head.Seq, sum[:], string(x.json)); err != nil {
+			if err := runToEnd(w.in, head.Seq, sum[:], string(x.json)); err != nil {
 				return head, err
 			}
 			results[i].refs = append(results[i].refs, head)
