@@ -6,6 +6,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"os/signal"
 	"sort"
 	"syscall"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 )
@@ -99,7 +101,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) (code
 		fmt.Fprintln(stderr, "try: labgate --help")
 		return exitUsage
 	}
-	err = k.Run(&app{ctx, c.JSON, stdout, stderr})
+	err = k.Run(&app{ctx, c.JSON, plainWriter{stdout}, stderr})
 	switch {
 	case err == nil:
 		return exitDone
@@ -107,7 +109,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) (code
 		fmt.Fprintln(stderr, "labgate:", err)
 		return exitUsage
 	case !errors.Is(err, errRefused):
-		fmt.Fprintln(stderr, "labgate:", err)
+		fmt.Fprintln(plainWriter{stderr}, "labgate:", err)
 	}
 	return exitRefused
 }
@@ -121,6 +123,23 @@ func (a *app) line(v any) {
 	fmt.Fprintln(a.out, string(b))
 }
 
+// plainWriter shows text from instruments and agents as text: whatever is no
+// visible character, an escape sequence above all, becomes U+FFFD.
+type plainWriter struct{ w io.Writer }
+
+func (p plainWriter) Write(b []byte) (int, error) {
+	clean := bytes.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, b)
+	if _, err := p.w.Write(clean); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
 // say prints for people, and nothing for machines.
 func (a *app) say(format string, args ...any) {
 	if !a.json {
@@ -131,7 +150,7 @@ func (a *app) say(format string, args ...any) {
 // log is a line beside the result, for people.
 func (a *app) log(s string) {
 	if !a.json {
-		fmt.Fprintln(a.err, "  "+s)
+		fmt.Fprintln(plainWriter{a.err}, "  "+s)
 	}
 }
 

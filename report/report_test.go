@@ -59,7 +59,7 @@ func campaign() []planner.Experiment {
 		experiment(7, 1.06, 78, 527, 0.8, 527.3, 8.2, messages.ExitSuccess, ""),
 	}
 	list[4].Issues = lab.Issues{{Code: "expired", Path: "not_after", Say: "the proposal has expired"}}
-	list[6].Tries = 2
+	list[6].Tries, list[6].Issues = 2, lab.Issues{{Code: "out_of_bounds", Say: "temperature is 95 degC; at most 92 degC is allowed"}}
 	return list
 }
 

@@ -154,7 +154,10 @@ func notes(w io.Writer, exps []planner.Experiment) error {
 			first = false
 		}
 		say := plain(e.Say)
-		if say == "" {
+		switch {
+		case e.Exit == messages.ExitSuccess:
+			say = "repaired after a refusal"
+		case say == "":
 			say = plain(e.Exit)
 		}
 		if err := printf(w, "experiment %d: %s\n", e.N, say); err != nil {

@@ -25,7 +25,6 @@ func prepare(entries []lab.Entry) ([]row, error) {
 			return nil, lab.E("journal: append", e.Instrument, lab.KindInvalid, fmt.Errorf("a %q entry: %w", short(e.Kind), err))
 		}
 		rows[i] = row{json: b, key: e.Key, from: e}
-		rows[i].from.Body = nil
 	}
 	return rows, nil
 }

@@ -62,17 +62,14 @@ type storedRow struct {
 func walk(ctx context.Context, db *sql.DB, from uint64, f Filter, fn func(seq uint64, hash, row []byte) error) error {
 	for {
 		page, err := readPage(ctx, db, from, f)
-		if err != nil {
-			return err
-		}
-		for _, r := range page {
+		for _, r := range page { // also those before an error
 			if err := fn(r.seq, r.hash, r.row); err != nil {
 				return err
 			}
 			from = r.seq + 1
 		}
-		if len(page) == 0 {
-			return nil
+		if err != nil || len(page) == 0 {
+			return err
 		}
 	}
 }
@@ -86,7 +83,7 @@ func readPage(ctx context.Context, db *sql.DB, from uint64, f Filter) (page []st
 	for size := 0; size < pageBytes && rows.Next(); {
 		var r storedRow
 		if err := rows.Scan(&r.seq, &r.hash, &r.row); err != nil {
-			return nil, errors.Join(err, rows.Close())
+			return page, errors.Join(err, rows.Close())
 		}
 		size += len(r.row)
 		page = append(page, r)

@@ -268,7 +268,9 @@ func TestInterruptedMaking(t *testing.T) {
 		j := open(t, dir)
 		mustAppend(t, j, entry(1))
 		mustClose(t, j)
-		t.Log(name)
+		if rep, err := Verify(t.Context(), dir); err != nil || !rep.OK || rep.Entries != 1 {
+			t.Errorf("%s: %+v, %v", name, rep, err)
+		}
 	}
 	dir := t.TempDir()
 	for _, f := range []string{dbFile, headFile} {

@@ -19,7 +19,7 @@ import (
 type row struct {
 	json []byte
 	key  string
-	from lab.Entry // its metadata, in case that it must be refused
+	from lab.Entry // in case that it must be refused
 }
 
 type request struct {
