@@ -328,7 +328,7 @@ func (c *Core) uncertain(now time.Time, cmd *command, say string) {
 		c.finish(now, cmd, lab.Outcome{State: lab.Failed, Kind: lab.KindOutcomeUnknown, Say: say})
 		return
 	}
-	c.doubts[cmd.ID] = &doubt{cmd.Command, now, say}
+	c.doubts[cmd.ID] = &doubt{cmd: cmd.Command, since: now, say: say}
 	c.finish(now, cmd, lab.Outcome{State: lab.InDoubt, Kind: lab.KindOutcomeUnknown, Say: say})
 }
 

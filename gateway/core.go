@@ -67,9 +67,10 @@ type link struct {
 
 // doubt is a command that may or may not have happened.
 type doubt struct {
-	cmd   lab.Command
-	since time.Time
-	say   string
+	cmd      lab.Command
+	since    time.Time
+	say      string
+	settling bool // the evidence is on its way to the disk
 }
 
 // New makes a Core. Compile errors of class expressions are returned; the
@@ -221,6 +222,11 @@ func (c *Core) observe(now time.Time, samples []lab.Sample) {
 	for _, id := range sortedKeys(c.lane) {
 		if o := c.lane[id]; touched[o.target.Instrument] {
 			c.laneWatch(now, o)
+		}
+	}
+	if len(c.doubts) > 0 {
+		for _, name := range sortedKeys(touched) {
+			c.evidence(now, name)
 		}
 	}
 }

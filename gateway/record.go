@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"labgate/lab"
+	"labgate/lab/expr"
 	"labgate/messages"
 	"labgate/safety"
 )
@@ -143,6 +144,50 @@ func (c *Core) resetAsked(now time.Time, e ResetAsked) {
 	c.do(Publish{messages.Safety{What: messages.SafetyReset, Rule: e.Rule, Principal: e.Principal, Say: fmt.Sprintf("%s reset %s: %s", e.Principal, e.Rule, e.Reason)}})
 }
 
+// evidence settles doubts that need no person. A setpoint is read back: its
+// class says when it is done, and it may be repeated if it is not. A picture or
+// a spectrum is counted as taken: it may be taken again, and each try is
+// charged. What must never happen twice is left to a person: its "before" is
+// void since the link was lost.
+func (c *Core) evidence(now time.Time, instrument string) {
+	for _, id := range sortedKeys(c.doubts) {
+		d := c.doubts[id]
+		s := c.specs[d.cmd.Target]
+		if d.cmd.Target.Instrument != instrument || d.settling || s == nil || !c.links[instrument].up {
+			continue
+		}
+		say := ""
+		switch {
+		case s.Effect == lab.Acquire:
+			say = "counted as taken: it may be taken again"
+		case s.Effect == lab.Idempotent && s.doneWhen != nil &&
+			s.doneWhen.Truth(nil, s.env(now, d.since, d.cmd.Args, c.engine.Reading, nil)) == expr.True:
+			say = "the read-back shows it done: " + s.DoneWhen.Text
+		}
+		if say == "" || c.answered[id] == nil {
+			continue
+		}
+		d.settling = true
+		o := *c.answered[id]
+		o.State, o.Say, o.Ended = lab.Resolved, say, now
+		c.settle(c.entry(now, "outcome/v1", &command{Command: d.cmd}, o), o, func(err error) { d.settling = err == nil })
+	}
+}
+
+// settle makes the end of a doubt durable, then tells of it.
+func (c *Core) settle(en lab.Entry, o lab.Outcome, then func(error)) {
+	d := c.doubts[o.Command]
+	c.append(func(now time.Time, refs []lab.Ref, err error) {
+		if err == nil {
+			delete(c.doubts, o.Command)
+			c.answered[o.Command] = &o
+			c.do(Publish{messages.Outcome{Instrument: d.cmd.Target.Instrument, Component: d.cmd.Target.Component, Name: d.cmd.Target.Command,
+				Run: d.cmd.Run, Step: d.cmd.Step, Principal: d.cmd.Principal, Outcome: o, Ref: refs[0]}})
+		}
+		then(err)
+	}, en)
+}
+
 // resolveAsked settles a command in doubt by a person's word.
 func (c *Core) resolveAsked(now time.Time, e ResolveAsked) {
 	d := c.doubts[e.Command]
@@ -163,19 +208,13 @@ func (c *Core) resolveAsked(now time.Time, e ResolveAsked) {
 	o.State, o.Say, o.Ended = lab.Resolved, fmt.Sprintf("%s says it was %s: %s", e.Principal, e.As, e.Reason), now
 	en := c.entry(now, "outcome/v1", &command{Command: d.cmd}, o)
 	en.Labels = map[string]string{"resolved_by": e.Principal, "as": e.As}
-	c.append(func(now time.Time, refs []lab.Ref, err error) {
+	c.settle(en, o, func(err error) {
 		reply := messages.ControlReply{ID: e.ID, OK: err == nil, Say: o.Say, Outcome: &o}
 		if err != nil {
 			reply.Say = fmt.Sprintf("it could not be made durable: %v", err)
-			c.do(Answer{e.Reply, reply})
-			return
 		}
-		delete(c.doubts, e.Command)
-		c.answered[e.Command] = &o
 		c.do(Answer{e.Reply, reply})
-		c.do(Publish{messages.Outcome{Instrument: d.cmd.Target.Instrument, Component: d.cmd.Target.Component, Name: d.cmd.Target.Command,
-			Run: d.cmd.Run, Step: d.cmd.Step, Principal: d.cmd.Principal, Outcome: o, Ref: refs[0]}})
-	}, en)
+	})
 }
 
 // status is what the gateway knows of itself.

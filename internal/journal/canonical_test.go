@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/json"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/gowebpki/jcs"
 	"pgregory.net/rapid"
@@ -85,7 +86,7 @@ func FuzzCanonical(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var r json.RawMessage
-		if json.Unmarshal(in, &r) != nil {
+		if !utf8.Valid(in) || json.Unmarshal(in, &r) != nil {
 			return
 		}
 		clean, err := json.Marshal(r)

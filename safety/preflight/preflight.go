@@ -42,23 +42,41 @@ type check struct {
 }
 
 // step looks at one command. Its arguments are known where they are plain or
-// come from the inputs alone; the limits are asked about those now.
+// come from the inputs alone; the limits are asked about those now. Whatever
+// stays open is checked live.
 func (c *check) step(s *protocols.Step) {
 	if s.Kind != protocols.Do {
 		return
 	}
-	target, _, err := c.plan.Command(s.Role, s.Command)
+	target, spec, err := c.plan.Command(s.Role, s.Command)
 	if err != nil {
 		c.Refused.Add(s.Pos, "unknown_name", "", "step %s: %v", s.Path, err)
 		return
 	}
-	rules := c.rules.For(target)
-	if len(rules) == 0 && len(c.plan.Limits()) == 0 {
+	decided := c.limits(s, target)
+	var open []string
+	for _, id := range c.rules.For(target) {
+		if !decided[id] {
+			open = append(open, id)
+		}
+	}
+	if spec.Effect != lab.Safe { // the run's own limits never bar the way to the safe state
+		for _, text := range c.plan.Limits() {
+			open = append(open, "limit "+text)
+		}
+	}
+	if len(open) == 0 {
 		c.Proved = append(c.Proved, s.Path)
 		return
 	}
-	known, all := c.plan.Known(s)
-	decided := 0
+	c.Live = append(c.Live, Live{Step: s.Path, Rules: open, Signals: c.rules.Signals(target)})
+}
+
+// limits asks every limit on arguments that are known, and tells which those
+// are.
+func (c *check) limits(s *protocols.Step, target lab.CommandID) map[string]bool {
+	known, _ := c.plan.Known(s)
+	decided := map[string]bool{}
 	for _, r := range c.rules.Limits(target) {
 		ready := true
 		for _, t := range r.Targets {
@@ -69,17 +87,12 @@ func (c *check) step(s *protocols.Step) {
 		if !ready {
 			continue
 		}
-		decided++
+		decided[r.ID] = true
 		for _, i := range r.CheckLimit(&lab.Command{Target: target, Args: known}) {
 			i.Path = "steps." + s.Path + "." + i.Path
 			i.Nearest, i.Repairable = nil, false // it is the protocol's argument, not the proposal's
-			i = i.At(s.Pos)
-			c.Refused = append(c.Refused, i)
+			c.Refused = append(c.Refused, i.At(s.Pos))
 		}
 	}
-	if all && decided == len(rules) && len(c.plan.Limits()) == 0 {
-		c.Proved = append(c.Proved, s.Path)
-		return
-	}
-	c.Live = append(c.Live, Live{Step: s.Path, Rules: rules, Signals: c.rules.Signals(target)})
+	return decided
 }
