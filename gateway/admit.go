@@ -123,12 +123,8 @@ func (c *Core) recheck(now time.Time, cmd *command) lab.Issues {
 
 // doubtOn finds a command in doubt that bars this one.
 func (c *Core) doubtOn(cmd *command) string {
-	for _, l := range c.engine.Latches() {
-		for _, m := range l.Mitigates {
-			if m == cmd.Target.String() {
-				return ""
-			}
-		}
+	if c.engine.Mitigates(cmd.Target) {
+		return ""
 	}
 	for _, id := range sortedKeys(c.doubts) {
 		if c.doubts[id].cmd.Target.Instrument == cmd.Target.Instrument {
@@ -163,7 +159,8 @@ func sameComponent(a, b *command) bool {
 }
 
 // supersede ends older setpoints of the component, and lets a safe step end
-// the command that it stops.
+// the command that it stops. It follows the decision: a command that is refused
+// replaces nothing.
 func (c *Core) supersede(now time.Time, cmd *command) {
 	for _, id := range append([]string(nil), c.order...) {
 		o := c.live[id]
@@ -174,7 +171,8 @@ func (c *Core) supersede(now time.Time, cmd *command) {
 		case cmd.spec.Effect == lab.Safe && o.spec.StopsWith == cmd.Target.Command:
 			c.interrupt(now, o, lab.KindCancelled, fmt.Sprintf("%s was asked for", cmd.Target), false)
 		case replaces(cmd, o) && o.phase == committing:
-			o.cancel, o.stopKind = "a newer setpoint replaced it", lab.KindCancelled
+			c.engine.Revoke(o.ID, "a newer setpoint replaced it")
+			o.cancel = &lab.Outcome{State: lab.Superseded, Kind: lab.KindCancelled, Say: "a newer setpoint replaced it"}
 		case replaces(cmd, o):
 			c.finish(now, o, lab.Outcome{State: lab.Superseded, Kind: lab.KindCancelled, Say: "a newer setpoint replaced it"})
 		}

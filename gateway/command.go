@@ -44,7 +44,7 @@ type command struct {
 	stopAt   time.Time            // when its stop was ordered
 	stopWhy  string
 	stopKind lab.Kind
-	cancel   string // why it must not be sent any more
+	cancel   *lab.Outcome // it must not be sent any more
 }
 
 // ask admits a command or refuses it. The answer says only that; the outcome
@@ -61,10 +61,12 @@ func (c *Core) ask(now time.Time, e Asked) {
 	cmd := &command{Command: e.Command, finally: e.Finally, started: now, spec: c.specs[e.Command.Target]}
 	issues := c.admit(now, cmd)
 	if len(issues) > 0 {
-		c.do(Answer{e.Reply, messages.CommandReply{Command: cmd.ID, Accepted: false, State: lab.Refused, Issues: issues}})
+		reply := messages.CommandReply{Command: cmd.ID, State: lab.Refused, Issues: issues}
 		if cmd.ID != "" {
 			c.refuse(now, cmd, issues)
+			reply.Known, reply.Outcome = true, c.answered[cmd.ID] // as any delivery after this one is answered
 		}
+		c.do(Answer{e.Reply, reply})
 		return
 	}
 	c.do(Answer{e.Reply, messages.CommandReply{Command: cmd.ID, Known: true, Accepted: true, State: lab.Accepted}})
@@ -73,7 +75,6 @@ func (c *Core) ask(now time.Time, e Asked) {
 	if cmd.finally && c.finallyLane(now, cmd) {
 		return
 	}
-	c.supersede(now, cmd)
 	cmd.phase, cmd.deadline = refreshing, now.Add(2*refreshWithin)
 	need := append(c.engine.Needs(cmd.Target), cmd.spec.properties()...)
 	c.do(Refresh{cmd.ID, c.ownedOnly(need), refreshWithin})
@@ -105,13 +106,18 @@ func (c *Core) refreshed(now time.Time, e Refreshed) {
 		return
 	}
 	cmd.epoch = c.links[cmd.Target.Instrument].epoch
+	cmd.before = c.snapshot(now, cmd)
+	if issues := c.unprovable(now, cmd); len(issues) > 0 {
+		c.refuse(now, cmd, issues)
+		return
+	}
 	d := c.engine.Decide(now, &cmd.Command, cmd.epoch)
 	if d.Permit == nil {
 		c.refuse(now, cmd, d.Refusals)
 		return
 	}
+	c.supersede(now, cmd)
 	cmd.phase, cmd.deadline = committing, time.Time{}
-	cmd.before = c.snapshot(cmd)
 	allow := c.entry(now, "allow/v1", cmd, map[string]any{"rules": d.Rules, "rules_hash": d.Permit.Rules(), "inputs": d.Used, "epoch": cmd.epoch, "until": d.Permit.NotAfter()})
 	intent := c.entry(now, "intent/v1", cmd, c.intentBody(cmd))
 	intent.Key = "command/" + cmd.ID
@@ -123,10 +129,12 @@ func (c *Core) intended(now time.Time, cmd *command, permit *safety.Permit, err 
 	switch {
 	case err != nil:
 		c.finish(now, cmd, lab.Outcome{State: lab.NotSent, Kind: lab.KindUnavailable, Say: fmt.Sprintf("its intent could not be made durable: %v", err)})
-	case cmd.cancel != "":
-		c.finish(now, cmd, lab.Outcome{State: lab.NotSent, Kind: cmd.stopKind, Say: cmd.cancel})
+	case cmd.cancel != nil:
+		c.finish(now, cmd, *cmd.cancel)
 	case c.poisoned != nil:
 		c.finish(now, cmd, lab.Outcome{State: lab.NotSent, Kind: lab.KindUnavailable, Say: "the journal failed"})
+	case c.badClock != "" && cmd.spec.Effect != lab.Safe:
+		c.finish(now, cmd, lab.Outcome{State: lab.NotSent, Kind: lab.KindExpired, Say: "the clock can't be trusted: " + c.badClock})
 	default:
 		cmd.phase, cmd.deadline = sending, now.Add(sendWithin)
 		c.do(Send{cmd.Command, permit})
@@ -235,11 +243,12 @@ func (c *Core) commandTick(now time.Time, cmd *command) {
 	switch cmd.phase {
 	case refreshing:
 		c.refreshed(now, Refreshed{cmd.ID})
-	case sending:
-		c.uncertain(now, cmd, "its link has not come back with an answer")
-	case watching:
+	case sending, watching:
 		say := "it was not done in the time that its class allows"
-		if cmd.stopWhy != "" {
+		switch {
+		case cmd.phase == sending:
+			say = "its link has not come back with an answer"
+		case cmd.stopWhy != "":
 			say = cmd.stopWhy
 		}
 		if cmd.spec.StopsWith == "" {
@@ -260,7 +269,9 @@ func (c *Core) interrupt(now time.Time, cmd *command, kind lab.Kind, why string,
 	case refreshing:
 		c.refuse(now, cmd, lab.Issues{{Code: "interrupted", Say: why}})
 	case committing:
-		cmd.cancel, cmd.stopKind = why, kind
+		if cmd.cancel == nil {
+			cmd.cancel = &lab.Outcome{State: lab.NotSent, Kind: kind, Say: why}
+		}
 	case sending, watching:
 		if cmd.spec.StopsWith == "" {
 			return // nothing stops it; it ends by itself
@@ -332,15 +343,26 @@ func (c *Core) uncertain(now time.Time, cmd *command, say string) {
 	c.finish(now, cmd, lab.Outcome{State: lab.InDoubt, Kind: lab.KindOutcomeUnknown, Say: say})
 }
 
-// finish makes an outcome durable, and publishes it after that.
+// finish makes an outcome durable, and publishes it after that. A command has
+// one outcome: the first.
 func (c *Core) finish(now time.Time, cmd *command, o lab.Outcome) {
+	if cmd.phase == closing {
+		return
+	}
 	o.Command, o.Started, o.Ended = cmd.ID, cmd.started, now
 	cmd.phase, cmd.deadline = closing, time.Time{}
 	c.engine.Revoke(cmd.ID, "it is over")
+	if o.State == lab.NotSent || o.State == lab.Superseded {
+		c.engine.NotSent(cmd.ID)
+	}
 	c.append(func(now time.Time, refs []lab.Ref, err error) {
 		c.close(cmd)
 		if err != nil {
-			// Not durable, so not published: after the restart it is in doubt.
+			// Not durable, so not published. After the restart it is in doubt,
+			// and so it is to everybody who asks until then.
+			c.answered[cmd.ID] = &lab.Outcome{Command: cmd.ID, State: lab.InDoubt, Kind: lab.KindOutcomeUnknown, Started: cmd.started, Ended: now,
+				Say: fmt.Sprintf("its outcome could not be made durable: %v", err)}
+			c.doubts[cmd.ID] = &doubt{cmd: cmd.Command, since: now, say: c.answered[cmd.ID].Say}
 			return
 		}
 		c.answered[cmd.ID] = &o
@@ -393,13 +415,40 @@ func (cmd *command) state() lab.State {
 	return lab.Sent
 }
 
-// snapshot keeps the component's properties as they are before the command.
-func (c *Core) snapshot(cmd *command) []lab.Reading {
+// snapshot keeps the component's properties as they are before the command. A
+// reading that is not fresh, or of another epoch than the command's, says
+// nothing about that.
+func (c *Core) snapshot(now time.Time, cmd *command) []lab.Reading {
 	list := make([]lab.Reading, len(cmd.spec.class.Properties))
 	for i, p := range cmd.spec.class.Properties {
-		list[i] = c.engine.Reading(lab.PropertyID{Instrument: cmd.Target.Instrument, Component: cmd.Target.Component, Property: p.Name})
+		r := c.engine.Reading(lab.PropertyID{Instrument: cmd.Target.Instrument, Component: cmd.Target.Component, Property: p.Name})
+		if ok, _ := r.Fresh(now, p.MaxAge); ok && (r.Epoch == 0 || r.Epoch == cmd.epoch) {
+			list[i] = r
+		}
 	}
 	return list
+}
+
+// unprovable says why an effectful command could never be confirmed: what it
+// is compared with is not known now. It would be in doubt for certain.
+func (c *Core) unprovable(now time.Time, cmd *command) lab.Issues {
+	var is lab.Issues
+	if cmd.spec.Effect != lab.Effectful {
+		return nil
+	}
+	for i, p := range cmd.spec.class.Properties {
+		if cmd.before[i].Value.Usable() || !cmd.spec.needsBefore(p.Name) {
+			continue
+		}
+		id := lab.PropertyID{Instrument: cmd.Target.Instrument, Component: cmd.Target.Component, Property: p.Name}
+		_, why := c.engine.Reading(id).Fresh(now, p.MaxAge)
+		if why == "" {
+			why = "from before the link was lost"
+		}
+		is = append(is, lab.Issue{Code: "unreadable", Path: id.String(), Inputs: []lab.Used{{Signal: id.String(), Quality: c.engine.Reading(id).Quality, Why: why}},
+			Say: fmt.Sprintf("%s could not be confirmed: %s is %s before it", cmd.Target, id, why), Hint: "wait until the instrument can be read"})
+	}
+	return is
 }
 
 func nonEmpty(s string) []string {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -105,6 +106,18 @@ func (s *spec) env(now, after time.Time, args map[string]lab.Value, read func(la
 		copy(slots[len(s.Args)+len(s.class.Properties):], before)
 	}
 	return &expr.Env{Now: now, Slots: slots}
+}
+
+// needsBefore reports whether the command is confirmed against what a property
+// was before it.
+func (s *spec) needsBefore(property string) bool {
+	needs := func(p *expr.Program) bool { return p != nil && slices.Contains(p.Names(), "before."+property) }
+	for _, p := range s.gives {
+		if needs(p) {
+			return true
+		}
+	}
+	return needs(s.doneWhen) || needs(s.partial)
 }
 
 // properties of the component that a watch reads.

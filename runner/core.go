@@ -60,6 +60,7 @@ type Core struct {
 	byCmd    map[string]*run // live commands
 	waiting  map[uint64]func(now time.Time, refs []lab.Ref, err error)
 	token    uint64
+	now      time.Time // of the last Step
 	actions  []Action
 
 	restoring    *proposal // the proposal whose verdict comes next in the journal
@@ -89,7 +90,7 @@ func New(o Options) *Core {
 
 // Step takes one event and returns what is to be done, in order.
 func (c *Core) Step(now time.Time, ev Event) []Action {
-	c.actions = nil
+	c.actions, c.now = nil, now
 	switch e := ev.(type) {
 	case Proposed:
 		c.proposed(now, e)
@@ -140,7 +141,10 @@ func (c *Core) tick(now time.Time) {
 func (c *Core) Next() time.Time {
 	var next time.Time
 	for _, r := range c.queue {
-		next = earlier(next, r.tryAt)
+		// One whose try is past waits for its instruments: an event frees them.
+		if r.tryAt.After(c.now) {
+			next = earlier(next, r.tryAt)
+		}
 		next = earlier(next, r.notAfter)
 	}
 	for _, id := range c.order {

@@ -2,6 +2,8 @@ package safety
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,23 +55,31 @@ func (e *Engine) Decide(now time.Time, cmd *lab.Command, epoch uint64) Decision 
 		d.refuse(lab.Issue{Code: "not_finite", Path: "args", Say: "an argument is not a finite value"})
 		return d
 	}
+	if e.underWay(cmd.ID) {
+		d.refuse(lab.Issue{Code: "duplicate", Path: "id", Got: cmd.ID, Say: fmt.Sprintf("command %s is under way already", cmd.ID)})
+		return d
+	}
 	if spec.Effect != lab.Read && spec.Effect != lab.Safe {
-		e.checkStarting(now, &d)
+		if !e.Mitigates(cmd.Target) {
+			e.checkStarting(now, &d)
+		}
 		e.checkLatches(cmd.Target, &d)
 	}
 	until := now.Add(maxPermit)
 	if !cmd.NotAfter.IsZero() && cmd.NotAfter.Before(until) {
 		until = cmd.NotAfter
 	}
+	if !now.Before(until) {
+		d.refuse(lab.Issue{Code: "expired", Path: "not_after", Say: fmt.Sprintf("it was to run before %s", cmd.NotAfter.UTC().Format(time.RFC3339Nano))})
+	}
 	o := &outstanding{cmd: cmd, args: e.argReadings(now, cmd)}
-	e.loadArgs(o.args)
 	for _, r := range e.rules.byCommand[cmd.Target] {
 		d.Rules = append(d.Rules, r.ID)
 		switch r.Kind {
 		case LimitRule:
 			r.checkLimit(cmd, &d)
 		case PermissiveRule:
-			if h := e.checkPermissive(now, r, r.expr.NewState(), &d, &until); !r.AtStart {
+			if h := e.checkPermissive(now, r, e.memory[r], o.args, &d, &until); !r.AtStart {
 				o.held = append(o.held, h)
 			}
 		}
@@ -77,7 +87,7 @@ func (e *Engine) Decide(now time.Time, cmd *lab.Command, epoch uint64) Decision 
 	if spec.Effect != lab.Safe {
 		for _, s := range e.scoped[cmd.Run] {
 			d.Rules = append(d.Rules, s.rule.ID)
-			o.held = append(o.held, e.checkPermissive(now, s.rule, s.windows, &d, &until))
+			o.held = append(o.held, e.checkPermissive(now, s.rule, s.windows, o.args, &d, &until))
 		}
 	}
 	if len(d.Refusals) > 0 {
@@ -87,15 +97,26 @@ func (e *Engine) Decide(now time.Time, cmd *lab.Command, epoch uint64) Decision 
 	d.Permit.state.Store(permitFresh)
 	o.permit = d.Permit
 	e.out = append(e.out, o)
+	e.Mitigated(cmd.Target, cmd.ID)
 	return d
 }
 
 func (d *Decision) refuse(i lab.Issue) { d.Refusals = append(d.Refusals, i) }
 
-// checkStarting denies effects until every trip has been decidable once.
+func (e *Engine) underWay(command string) bool {
+	for _, o := range e.out {
+		if o.cmd.ID == command {
+			return true
+		}
+	}
+	return false
+}
+
+// checkStarting denies effects until every trip has been decidable once. One
+// that never is trips when its time is up, and from then on its latch denies.
 func (e *Engine) checkStarting(now time.Time, d *Decision) {
 	for _, t := range e.trips {
-		if !t.everKnown && now.Before(e.startBy) {
+		if !t.everKnown && !e.latched(t.rule.ID) {
 			d.refuse(lab.Issue{Code: "starting", Rule: t.rule.ID, Inputs: e.used(now, t.rule.expr), Say: fmt.Sprintf("the inputs of %s were not good yet since the start", t.rule.ID), Hint: "wait and try again"})
 		}
 	}
@@ -111,24 +132,8 @@ func (e *Engine) checkLatches(target lab.CommandID, d *Decision) {
 	}
 }
 
-func (l *Latch) denies(target lab.CommandID) bool {
-	for _, m := range l.Mitigates {
-		if m == target.String() {
-			return false
-		}
-	}
-	if l.Group == "stop" && len(l.Instruments) == 0 {
-		return true
-	}
-	for _, in := range l.Instruments {
-		if in == target.Instrument {
-			return true
-		}
-	}
-	return false
-}
-
-// checkLimit bounds an argument. A value that is no number is refused.
+// checkLimit bounds an argument. A value that is no number is refused. It is
+// compared in its own unit, where equal amounts are equal.
 func (r *Rule) checkLimit(cmd *lab.Command, d *Decision) {
 	for _, t := range r.Targets {
 		if t.Command != cmd.Target {
@@ -143,40 +148,53 @@ func (r *Rule) checkLimit(cmd *lab.Command, d *Decision) {
 		for _, b := range []struct {
 			bound *lab.Quantity
 			word  string
-			over  bool
-		}{{r.Max, "at most", r.Max != nil && v.Base() > r.Max.Base()}, {r.Min, "at least", r.Min != nil && v.Base() < r.Min.Base()}} {
-			if !b.over {
+			over  func(v, bound float64) bool
+			round func(float64) float64 // inwards, where only whole numbers are legal
+		}{
+			{r.Max, "at most", func(v, max float64) bool { return v > max }, math.Floor},
+			{r.Min, "at least", func(v, min float64) bool { return v < min }, math.Ceil},
+		} {
+			if b.bound == nil {
 				continue
 			}
-			i := lab.Issue{Code: "limit", Rule: r.ID, Path: path, Got: v.String(), Allowed: b.word + " " + b.bound.String(), Repairable: true,
+			q, err := b.bound.In(v.Unit)
+			if err == nil && !b.over(v.Num, q.Value) {
+				continue
+			}
+			i := lab.Issue{Code: "limit", Rule: r.ID, Path: path, Got: v.String(), Allowed: b.word + " " + b.bound.String(),
 				Say: fmt.Sprintf("%s: %s is %s; %s %s is allowed", r.ID, t.Arg, v, b.word, b.bound)}
-			if q, err := b.bound.In(v.Unit); err == nil {
-				n := lab.NumberValue(q)
-				if v.Kind == lab.Integer {
-					n = lab.IntegerValue(int64(q.Value))
-				}
-				i.Nearest = &n
+			if n, ok := r.nearest(v, q, b.round); ok && err == nil {
+				i.Nearest, i.Repairable = &n, true
 			}
 			d.refuse(i)
 		}
 	}
 }
 
+// nearest is the legal value next to a bound; none where the rule leaves no
+// whole number.
+func (r *Rule) nearest(v lab.Value, bound lab.Quantity, round func(float64) float64) (lab.Value, bool) {
+	if v.Kind == lab.Number {
+		return lab.NumberValue(bound), true
+	}
+	n := round(bound.Value)
+	ok := (r.Min == nil || n >= r.Min.Base()) && (r.Max == nil || n <= r.Max.Base()) && math.Abs(n) <= 1<<53
+	return lab.IntegerValue(int64(n)), ok
+}
+
 // checkPermissive asks a condition now; unknown denies. It shortens the
 // permit to the life of the readings it stood on.
-func (e *Engine) checkPermissive(now time.Time, r *Rule, windows *expr.State, d *Decision, until *time.Time) *heldRule {
-	env := e.env(now)
-	if r.expr.Windows() {
-		r.expr.Observe(windows, env)
-	}
+func (e *Engine) checkPermissive(now time.Time, r *Rule, windows *expr.State, args []lab.Reading, d *Decision, until *time.Time) *heldRule {
+	e.feed(now, r, windows)
+	e.loadArgs(args)
 	used := e.used(now, r.expr)
 	d.Used = append(d.Used, used...)
-	if truth := r.expr.Truth(windows, env); truth != expr.True {
+	if truth := r.expr.Truth(windows, e.env(now)); truth != expr.True {
 		d.refuse(lab.Issue{Code: "permissive", Rule: r.ID, Inputs: used, Allowed: r.expr.Source().Text,
 			Say: fmt.Sprintf("%s: %s is %s%s", r.ID, r.expr.Source().Text, word(truth), sayUsed(used)), Hint: r.About})
 	}
 	for _, s := range r.expr.Slots() {
-		if at := e.staleAt(s); !at.IsZero() && at.Before(*until) {
+		if at := e.staleAt(s); at.After(now) && at.Before(*until) { // one that is stale has no part in what is true
 			*until = at
 		}
 	}
@@ -187,6 +205,8 @@ func sayUsed(used []lab.Used) string {
 	var parts []string
 	for _, u := range used {
 		switch {
+		case u.Why == "stale":
+			parts = append(parts, fmt.Sprintf("%s is stale, %.1f s old", u.Signal, u.AgeMS/1000))
 		case u.Why != "":
 			parts = append(parts, u.Signal+" is "+u.Why)
 		case u.Value != nil:
@@ -235,20 +255,31 @@ func (e *Engine) Revoke(command, why string) {
 	}
 }
 
+// maxScoped bounds the limits of one run.
+const maxScoped = 64
+
 // Scope puts a run's own limits in force: expressions over the lab's
 // properties that must hold for as long as a command of the run is under way.
-// They are added to the lab's rules, so they can only tighten.
+// They are added to the lab's rules and to those of the run that are in force
+// already, so they can only tighten.
 func (e *Engine) Scope(run string, limits []string) error {
-	var list []*scoped
-	for i, text := range limits {
+	const op = "safety: run limit"
+	list := e.scoped[run]
+	for _, text := range limits {
+		if slices.ContainsFunc(list, func(s *scoped) bool { return s.rule.expr.Source().Text == text }) {
+			continue
+		}
+		if len(list) == maxScoped {
+			return lab.E(op, "", lab.KindInvalid, fmt.Errorf("more than %d limits", maxScoped))
+		}
 		p, err := expr.Compile(lab.Source{Text: text}, e.rules.scope())
 		if err == nil && p.Type().Kind != lab.Bool {
 			err = fmt.Errorf("%s is no condition", text)
 		}
 		if err != nil {
-			return lab.E("safety: run limit", "", lab.KindInvalid, err)
+			return lab.E(op, "", lab.KindInvalid, err)
 		}
-		r := &Rule{ID: fmt.Sprintf("run limit %d", i+1), Kind: PermissiveRule, About: "a limit of the run's own protocol", expr: p}
+		r := &Rule{ID: fmt.Sprintf("run limit %d", len(list)+1), Kind: PermissiveRule, About: "a limit of the run's own protocol", expr: p}
 		list = append(list, &scoped{rule: r, windows: p.NewState()})
 	}
 	if len(list) > 0 {

@@ -2,8 +2,8 @@ package safety
 
 import (
 	"fmt"
+	"slices"
 	"sort"
-	"strings"
 	"time"
 
 	"labgate/lab"
@@ -18,9 +18,11 @@ type Engine struct {
 	rules   *Rules
 	slots   []lab.Reading // by Rules.index; then tripped groups; then the arguments of the command in question
 	trips   []*tripState
-	touched [][]*tripState // by slot
-	latches []*Latch       // in the order in which they came
-	out     []*outstanding // allowed and not done, in the order of their decisions
+	touched [][]*tripState        // by slot
+	memory  map[*Rule]*expr.State // of the permissives that remember: rate, mean, held
+	feeds   [][]*Rule             // by slot: the permissives that remember what it held
+	latches []*Latch              // in the order in which they came
+	out     []*outstanding        // allowed and not done, in the order of their decisions
 	scoped  map[string][]*scoped
 	startBy time.Time // until then an input that was never good denies, and does not trip
 }
@@ -58,18 +60,6 @@ type scoped struct {
 	windows *expr.State
 }
 
-// Latch is a trip that no person has reset yet, or a stop.
-type Latch struct {
-	Rule        string     `json:"rule"` // "stop" for an emergency stop
-	Group       string     `json:"group"`
-	Instruments []string   `json:"instruments"` // whose effects are denied; empty: all
-	Since       time.Time  `json:"since"`
-	FirstOut    bool       `json:"first_out"` // the first of its group: the cause, not a consequence
-	Say         string     `json:"say"`
-	Inputs      []lab.Used `json:"inputs,omitempty"`
-	Mitigates   []string   `json:"mitigates,omitempty"` // commands that pass all the same
-}
-
 // Event is what the engine found while it observed: a *Trip or a *Lost.
 type Event interface{ event() }
 
@@ -102,16 +92,21 @@ const StartWithin = 30 * time.Second
 // NewEngine makes an engine for one gateway's lab under rules that were
 // compiled for it.
 func NewEngine(l *lab.Lab, rules *Rules, startBy time.Time) *Engine {
-	e := &Engine{lab: l, rules: rules, startBy: startBy, scoped: map[string][]*scoped{},
-		slots: make([]lab.Reading, rules.slotCount), touched: make([][]*tripState, rules.slotCount)}
+	e := &Engine{lab: l, rules: rules, startBy: startBy, scoped: map[string][]*scoped{}, memory: map[*Rule]*expr.State{},
+		slots: make([]lab.Reading, rules.slotCount), touched: make([][]*tripState, rules.slotCount), feeds: make([][]*Rule, rules.slotCount)}
 	for _, r := range rules.Rules {
-		if r.Kind != TripRule {
-			continue
-		}
-		t := &tripState{rule: r, windows: r.expr.NewState()}
-		e.trips = append(e.trips, t)
-		for _, s := range r.expr.Slots() {
-			e.touched[s] = append(e.touched[s], t)
+		switch {
+		case r.Kind == TripRule:
+			t := &tripState{rule: r, windows: r.expr.NewState()}
+			e.trips = append(e.trips, t)
+			for _, s := range r.expr.Slots() {
+				e.touched[s] = append(e.touched[s], t)
+			}
+		case r.Kind == PermissiveRule && r.expr.Windows():
+			e.memory[r] = r.expr.NewState()
+			for _, s := range r.expr.Slots() {
+				e.feeds[s] = append(e.feeds[s], r)
+			}
 		}
 	}
 	for g := range rules.groups {
@@ -135,6 +130,7 @@ func (e *Engine) Reading(id lab.PropertyID) lab.Reading {
 // received before the one at hand is dropped: the later one is the truth.
 func (e *Engine) Observe(now time.Time, samples []lab.Sample) []Event {
 	var due []*tripState
+	var fed []*Rule
 	changed := false
 	for _, s := range samples {
 		slot, ok := e.rules.index[s.ID]
@@ -144,8 +140,13 @@ func (e *Engine) Observe(now time.Time, samples []lab.Sample) []Event {
 		e.slots[slot] = s.Reading
 		changed = true
 		for _, t := range e.touched[slot] {
-			if !containsTrip(due, t) {
+			if !slices.Contains(due, t) {
 				due = append(due, t)
+			}
+		}
+		for _, r := range e.feeds[slot] {
+			if !slices.Contains(fed, r) {
+				fed = append(fed, r)
 			}
 		}
 	}
@@ -156,18 +157,25 @@ func (e *Engine) Observe(now time.Time, samples []lab.Sample) []Event {
 	for _, t := range due {
 		t.rule.expr.Observe(t.windows, env)
 	}
-	for _, o := range e.out {
-		e.loadArgs(o.args)
-		for _, h := range o.held {
-			h.rule.expr.Observe(h.windows, env)
-		}
+	for _, r := range fed {
+		e.feed(now, r, e.memory[r])
 	}
 	for _, list := range e.scoped {
 		for _, s := range list {
-			s.rule.expr.Observe(s.windows, env)
+			e.feed(now, s.rule, s.windows)
 		}
 	}
 	return append(e.evalTrips(now, due), e.evalHeld(now)...)
+}
+
+// feed lets a permissive remember what is read now. The arguments of a command
+// are no part of what was: a window over one is unknown, and denies.
+func (e *Engine) feed(now time.Time, r *Rule, windows *expr.State) {
+	if windows == nil {
+		return
+	}
+	clear(e.slots[e.rules.argBase:])
+	r.expr.Observe(windows, e.env(now))
 }
 
 // Tick looks at everything that time alone can change: staleness, grace,
@@ -187,6 +195,9 @@ func (e *Engine) Next() time.Time {
 	var next time.Time
 	for _, t := range e.trips {
 		next = earlier(next, t.next)
+		if t.next.IsZero() && !t.everKnown {
+			next = earlier(next, e.startBy) // not looked at yet
+		}
 	}
 	for _, o := range e.out {
 		for _, h := range o.held {
@@ -203,7 +214,8 @@ func (e *Engine) env(now time.Time) *expr.Env { return &expr.Env{Now: now, Slots
 func (e *Engine) evalTrips(now time.Time, due []*tripState) []Event {
 	var events []Event
 	env := e.env(now)
-	for _, t := range due {
+	for i := 0; i < len(due); i++ {
+		t := due[i]
 		say := ""
 		switch t.rule.expr.Truth(t.windows, env) {
 		case expr.True:
@@ -232,16 +244,28 @@ func (e *Engine) evalTrips(now time.Time, due []*tripState) []Event {
 		}
 		if say != "" && !e.latched(t.rule.ID) {
 			events = append(events, e.fire(now, t.rule, say))
+			if slot, ok := e.rules.groups[t.rule.Group]; ok {
+				due = append(due, e.touched[slot]...) // those that look at the group; each latches once, so this ends
+			}
 		}
-		t.next = e.nextLook(now, t.rule.expr, t.windows)
-		if !t.unknownSince.IsZero() && !e.latched(t.rule.ID) {
-			t.next = earlier(t.next, laterThan(now, t.unknownSince.Add(t.rule.UnknownFor)))
-		}
-		if !t.everKnown && now.Before(e.startBy) {
-			t.next = earlier(t.next, e.startBy)
-		}
+		e.schedule(now, t)
 	}
 	return events
+}
+
+// schedule says when time alone may change what a trip is: a reading that
+// grows stale, the time unknown that is up, the good data that clear it.
+func (e *Engine) schedule(now time.Time, t *tripState) {
+	t.next = e.nextLook(now, t.rule.expr, t.windows)
+	if !t.unknownSince.IsZero() && !e.latched(t.rule.ID) {
+		t.next = earlier(t.next, laterThan(now, t.unknownSince.Add(t.rule.UnknownFor)))
+	}
+	if !t.unknownSince.IsZero() && !t.knownSince.IsZero() {
+		t.next = earlier(t.next, laterThan(now, t.knownSince.Add(t.rule.UnknownFor)))
+	}
+	if !t.everKnown && now.Before(e.startBy) {
+		t.next = earlier(t.next, e.startBy)
+	}
 }
 
 // fire latches a trip and makes its orders.
@@ -259,36 +283,8 @@ func (e *Engine) fire(now time.Time, r *Rule, say string) Event {
 	return t
 }
 
-func (e *Engine) latch(l *Latch) {
-	e.latches = append(e.latches, l)
-	e.setGroup(l.Group, true, l.Since)
-}
-
-func (e *Engine) setGroup(group string, tripped bool, now time.Time) {
-	if slot, ok := e.rules.groups[group]; ok {
-		e.slots[slot] = lab.Reading{Value: lab.BoolValue(tripped), Quality: lab.Good, Source: now, Received: now}
-	}
-}
-
-func (e *Engine) latched(rule string) bool {
-	for _, l := range e.latches {
-		if l.Rule == rule {
-			return true
-		}
-	}
-	return false
-}
-
-func (e *Engine) groupLatched(group string) bool {
-	for _, l := range e.latches {
-		if l.Group == group {
-			return true
-		}
-	}
-	return false
-}
-
-// evalHeld looks at the permissives of commands under way.
+// evalHeld looks at the permissives of commands under way. The grace is for
+// those that have begun: before the first byte there is none.
 func (e *Engine) evalHeld(now time.Time) []Event {
 	var events []Event
 	env := e.env(now)
@@ -307,7 +303,7 @@ func (e *Engine) evalHeld(now time.Time) []Event {
 			if h.lostSince.IsZero() {
 				h.lostSince = now
 			}
-			if left := h.rule.Grace - now.Sub(h.lostSince); left > 0 {
+			if left := h.rule.Grace - now.Sub(h.lostSince); left > 0 && o.permit.spent() {
 				h.next = earlier(h.next, now.Add(left))
 				continue
 			}
@@ -333,9 +329,8 @@ func word(t expr.Truth) string {
 func (e *Engine) nextLook(now time.Time, p *expr.Program, st *expr.State) time.Time {
 	next := laterThan(now, p.Next(st, now))
 	for _, s := range p.Slots() {
-		if at := e.staleAt(s); at.After(now) {
-			next = earlier(next, at)
-		}
+		next = earlier(next, laterThan(now, e.staleAt(s)))
+		next = earlier(next, laterThan(now, e.slots[s].Received.Add(-time.Second))) // where it is from the future still
 	}
 	return next
 }
@@ -380,83 +375,6 @@ func (e *Engine) used(now time.Time, p *expr.Program) []lab.Used {
 	return list
 }
 
-// Latches lists what is latched, oldest first.
-func (e *Engine) Latches() []Latch {
-	list := make([]Latch, len(e.latches))
-	for i, l := range e.latches {
-		list[i] = *l
-	}
-	return list
-}
-
-// RestoreLatch puts back a latch that the journal holds. One whose rule is
-// gone stays all the same, an orphan, until a person resets it.
-func (e *Engine) RestoreLatch(l Latch) {
-	if !e.latched(l.Rule) {
-		e.latch(&l)
-	}
-}
-
-// Stop latches an emergency stop of one instrument, or of all ("").
-func (e *Engine) Stop(now time.Time, instrument, who, reason string) Latch {
-	l := &Latch{Rule: "stop", Group: "stop", Since: now, Say: fmt.Sprintf("stopped by %s", who)}
-	if reason != "" {
-		l.Say += ": " + reason
-	}
-	if instrument != "" {
-		l.Rule, l.Instruments = "stop/"+instrument, []string{instrument}
-	}
-	if !e.latched(l.Rule) {
-		l.FirstOut = !e.groupLatched(l.Group)
-		e.latch(l)
-	}
-	return *l
-}
-
-// Reset clears a latch. It is refused while the rule's inputs are unknown or
-// still trip it: a person can't talk a sensor away.
-func (e *Engine) Reset(now time.Time, rule string) error {
-	if !e.latched(rule) {
-		var have []string
-		for _, l := range e.latches {
-			have = append(have, l.Rule)
-		}
-		say := fmt.Sprintf("%s is not latched", rule)
-		if len(have) > 0 {
-			say += "; latched are: " + strings.Join(have, ", ")
-		}
-		return lab.Ef("safety: reset", "", lab.KindInvalid, say)
-	}
-	for _, t := range e.trips {
-		if t.rule.ID != rule {
-			continue
-		}
-		if truth := t.rule.expr.Truth(t.windows, e.env(now)); truth != expr.False {
-			say := fmt.Sprintf("%s can't be reset: %s is %s", rule, t.rule.expr.Source().Text, map[expr.Truth]string{expr.True: "still true", expr.Unknown: "unknown"}[truth])
-			return lab.Ef("safety: reset", "", lab.KindDenied, say)
-		}
-		t.unknownSince, t.knownSince = time.Time{}, now
-	}
-	e.DropLatch(rule)
-	return nil
-}
-
-// DropLatch takes a latch back that the journal says was reset.
-func (e *Engine) DropLatch(rule string) {
-	var keep []*Latch
-	for _, l := range e.latches {
-		if l.Rule != rule {
-			keep = append(keep, l)
-		}
-	}
-	e.latches = keep
-	for g := range e.rules.groups {
-		if !e.groupLatched(g) {
-			e.setGroup(g, false, time.Time{})
-		}
-	}
-}
-
 // Ready reports whether every trip has been decidable at least once.
 func (e *Engine) Ready(now time.Time) bool {
 	for _, t := range e.trips {
@@ -465,53 +383,6 @@ func (e *Engine) Ready(now time.Time) bool {
 		}
 	}
 	return true
-}
-
-// Order gives the safe lane's proof for one command, or says why not: the
-// class must call it safe, and the instrument's safe list must name it (its
-// own stops_with is enough for the stop of a command that lost its permit).
-func (e *Engine) Order(target lab.CommandID, origin Origin, why string) (*Order, error) {
-	const op = "safety: safe lane"
-	spec := e.lab.CommandSpec(target)
-	if spec == nil || spec.Effect != lab.Safe {
-		return nil, lab.Ef(op, target.Instrument, lab.KindDenied, target.String()+" is not a safe command of its class")
-	}
-	if origin != OriginStopsWith && !contains(e.lab.Instrument(target.Instrument).Safe, target) {
-		return nil, lab.Ef(op, target.Instrument, lab.KindDenied, target.String()+" is not in the instrument's safe list")
-	}
-	return &Order{target, origin, why}, nil
-}
-
-// SafeState gives the orders that bring an instrument to its safe state, in
-// order; none for one that is to be kept as it is.
-func (e *Engine) SafeState(instrument string, origin Origin, why string) []*Order {
-	var orders []*Order
-	if in := e.lab.Instrument(instrument); in != nil {
-		for _, id := range in.Safe {
-			if o, err := e.Order(id, origin, why); err == nil {
-				orders = append(orders, o)
-			}
-		}
-	}
-	return orders
-}
-
-func contains(list []lab.CommandID, id lab.CommandID) bool {
-	for _, x := range list {
-		if x == id {
-			return true
-		}
-	}
-	return false
-}
-
-func containsTrip(list []*tripState, t *tripState) bool {
-	for _, x := range list {
-		if x == t {
-			return true
-		}
-	}
-	return false
 }
 
 // earlier is the earlier of two instants, where zero means never.

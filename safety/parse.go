@@ -18,25 +18,24 @@ func Parse(file string, data []byte, l *lab.Lab) (*Rules, lab.Issues) {
 	if root == nil {
 		return nil, is
 	}
-	p := &parser{d: &strict.Decoder{Issues: is}, rules: newRules(l)}
+	p := &parser{d: &strict.Decoder{Issues: is}, rules: newRules(l), broken: map[string]bool{}}
 	f := p.d.Map(root, "interlocks file", "interlocks", "signals", "rules")
 	p.rules.Name = p.d.Text(f.Require("interlocks"))
 	p.signals(f.Get("signals"))
 	list := p.d.List(f.Require("rules"))
 	p.rules.numberSlots(p.groups(list))
+	p.checkSignals()
 	ids := map[string]lab.Pos{}
 	for _, n := range list {
 		r := p.rule(n)
-		if r == nil {
-			continue
-		}
-		if first, ok := ids[r.ID]; ok {
+		if first, ok := ids[r.ID]; ok && r.ID != "" {
 			p.add(r.Pos, "duplicate_id", "", "rule %q is there already, at %s", r.ID, first)
+		} else {
+			ids[r.ID] = r.Pos
 		}
-		ids[r.ID] = r.Pos
 		p.rules.add(r)
 	}
-	p.rules.addLabLimits(l)
+	p.labLimits(l)
 	p.d.Issues.Sort()
 	if len(p.d.Issues) > 0 {
 		return nil, p.d.Issues
@@ -46,8 +45,9 @@ func Parse(file string, data []byte, l *lab.Lab) (*Rules, lab.Issues) {
 }
 
 type parser struct {
-	d     *strict.Decoder
-	rules *Rules
+	d      *strict.Decoder
+	rules  *Rules
+	broken map[string]bool // signals that were reported
 }
 
 func (p *parser) add(pos lab.Pos, code, hint, format string, args ...any) {
@@ -65,20 +65,6 @@ func (r *Rules) add(x *Rule) {
 	}
 }
 
-// addLabLimits turns the limits of the lab file into limit rules.
-func (r *Rules) addLabLimits(l *lab.Lab) {
-	for _, in := range l.Instruments {
-		for _, lim := range in.Limits {
-			if lim.Arg == "" {
-				continue
-			}
-			id := lab.CommandID{Instrument: in.Name, Component: lim.Component, Command: lim.Name}
-			r.add(&Rule{ID: fmt.Sprintf("%s.limits.%s", in.Name, lim.Arg), About: "a limit of the lab file", Kind: LimitRule,
-				Targets: []Target{{id, lim.Arg}}, Min: lim.Min, Max: lim.Max, Pos: lim.Pos})
-		}
-	}
-}
-
 // groups finds the trip groups before any expression is compiled, since
 // tripped(group) may come first.
 func (p *parser) groups(list []*strict.Node) []string {
@@ -90,7 +76,7 @@ func (p *parser) groups(list []*strict.Node) []string {
 			names = append(names, quiet.Name(g, "trip group"))
 		}
 	}
-	return append(names, "stop")
+	return append(names, stopGroup)
 }
 
 var ruleKeys = []string{"id", "about", "limit", "min", "max", "permissive", "require", "grace", "at",
@@ -99,7 +85,11 @@ var ruleKeys = []string{"id", "about", "limit", "min", "max", "permissive", "req
 func (p *parser) rule(n *strict.Node) *Rule {
 	f := p.d.Map(n, "rule", ruleKeys...)
 	r := &Rule{Pos: n.Pos(), ID: p.d.Text(f.Require("id")), About: p.d.Text(f.Get("about"))}
-	if id := f.Get("id"); id != nil && !validRuleID(r.ID) {
+	switch id := f.Get("id"); {
+	case id == nil || r.ID == "": // reported
+	case r.ID == stopGroup:
+		p.add(id.Pos(), "reserved", "", "%q is the id of an emergency stop", r.ID)
+	case !validRuleID(r.ID):
 		p.add(id.Pos(), "bad_name", "lower-case letters, digits and dashes", "%q is not a rule id", r.ID)
 	}
 	kinds := 0
@@ -123,7 +113,6 @@ func (p *parser) rule(n *strict.Node) *Rule {
 	}
 	if kinds != 1 {
 		p.add(r.Pos, "rule_kind", "", "a rule is one of limit, permissive or trip; this one is %d of them", kinds)
-		return nil
 	}
 	return r
 }
@@ -149,9 +138,27 @@ func validRuleID(s string) bool {
 	return lab.ValidName(strings.ReplaceAll(s, "-", "_"))
 }
 
+// ends are the bounds of a limit, where they could be read.
+type limitEnd struct {
+	node *strict.Node
+	q    *lab.Quantity
+}
+
+func (p *parser) limitEnd(n *strict.Node) limitEnd {
+	before := len(p.d.Issues)
+	q := p.d.Quantity(n)
+	if n == nil || len(p.d.Issues) > before {
+		return limitEnd{}
+	}
+	return limitEnd{n, &q}
+}
+
 func (p *parser) limit(f *strict.Fields, r *Rule) {
 	n := f.Get("limit")
-	for _, path := range splitList(p.d.Text(n)) {
+	low, high := p.limitEnd(f.Get("min")), p.limitEnd(f.Get("max"))
+	r.Min, r.Max = low.q, high.q
+	paths := p.names(n)
+	for _, path := range paths {
 		i := strings.LastIndexByte(path, '.')
 		if i < 0 {
 			p.add(n.Pos(), "bad_name", "", "%s: write instrument.command.argument", path)
@@ -167,35 +174,45 @@ func (p *parser) limit(f *strict.Fields, r *Rule) {
 			p.add(n.Pos(), "unknown_name", "", "%s has no argument %q%s", id, path[i+1:], hint(path[i+1:], argNames(spec)))
 			continue
 		}
+		if arg.Type.Kind != lab.Number && arg.Type.Kind != lab.Integer {
+			p.add(n.Pos(), "wrong_type", "", "%s of %s is a %s; only numbers have limits", arg.Name, id, arg.Type.Kind)
+			continue
+		}
 		r.Targets = append(r.Targets, Target{id, arg.Name})
-		for _, b := range []struct {
-			key string
-			to  **lab.Quantity
-		}{{"min", &r.Min}, {"max", &r.Max}} {
-			if bn := f.Get(b.key); bn != nil {
-				q := p.d.Quantity(bn)
-				if q.Unit.Dim() != arg.Type.Unit.Dim() {
-					p.add(bn.Pos(), "wrong_dimension", "", "%s is a %s, %s of %s is a %s", q, q.Unit.Dim(), arg.Name, id, arg.Type.Unit.Dim())
-				}
-				*b.to = &q
+		for _, b := range []limitEnd{low, high} {
+			if b.q != nil && b.q.Unit.Dim() != arg.Type.Unit.Dim() {
+				p.add(b.node.Pos(), "wrong_dimension", "", "%s is a %s, %s of %s is a %s", b.q, b.q.Unit.Dim(), arg.Name, id, arg.Type.Unit.Dim())
 			}
 		}
 	}
 	if f.Get("min") == nil && f.Get("max") == nil {
 		p.add(n.Pos(), "missing_key", "give min, max or both", "a limit without min and max bounds nothing")
 	}
-	if r.Min != nil && r.Max != nil && r.Min.Base() > r.Max.Base() {
+	if r.Min != nil && r.Max != nil && r.Min.Unit.Dim() == r.Max.Unit.Dim() && r.Min.Base() > r.Max.Base() {
 		p.add(n.Pos(), "empty_range", "", "min %s is above max %s: nothing would be allowed", r.Min, r.Max)
 	}
 }
 
+// names reads a list of names with commas between them, of which there is at
+// least one.
+func (p *parser) names(n *strict.Node) []string {
+	before := len(p.d.Issues)
+	list := splitList(p.d.Text(n))
+	if len(list) == 0 && len(p.d.Issues) == before {
+		p.add(n.Pos(), "no_target", "", "it names no command: the rule would guard nothing")
+	}
+	return list
+}
+
 func (p *parser) permissive(f *strict.Fields, r *Rule) {
 	n := f.Get("permissive")
-	ids := p.commands(n, splitList(p.d.Text(n)))
+	ids := p.commands(n, p.names(n))
 	for _, id := range ids {
 		r.Targets = append(r.Targets, Target{Command: id})
 	}
-	r.expr = p.condition(f.Require("require"), p.commonArgs(ids))
+	if require := f.Require("require"); len(ids) > 0 {
+		r.expr = p.condition(require, p.commonArgs(ids))
+	}
 	if g := f.Get("grace"); g != nil {
 		r.Grace = p.d.Duration(g)
 	}
@@ -209,6 +226,9 @@ func (p *parser) permissive(f *strict.Fields, r *Rule) {
 
 func (p *parser) trip(f *strict.Fields, r *Rule) {
 	r.Group = p.d.Name(f.Get("trip"), "trip group")
+	if r.Group == stopGroup {
+		p.add(f.Get("trip").Pos(), "reserved", "", "%q is the group of emergency stops", r.Group)
+	}
 	r.expr = p.condition(f.Require("when"), nil)
 	if n := f.Get("unknown_for"); n != nil {
 		r.UnknownFor = p.d.Duration(n)
@@ -220,7 +240,7 @@ func (p *parser) trip(f *strict.Fields, r *Rule) {
 			p.add(do.Pos(), "not_safe", "a trip acts through the safe lane", "%s is %s by its class, not safe", id, spec.Effect)
 		}
 	}
-	if do != nil && len(r.Do) == 0 {
+	if do.Kind() == strict.List && len(p.d.List(do)) == 0 {
 		p.add(do.Pos(), "no_action", "an alarm is for what only a person can answer", "a trip without an action protects nothing")
 	}
 	if n := f.Get("mitigates"); n != nil {
@@ -245,10 +265,11 @@ func (p *parser) trip(f *strict.Fields, r *Rule) {
 // respondWithin checks that the promise can be kept at all: the oldest reading
 // that still counts, plus the grace, plus the slowest stop.
 func (p *parser) respondWithin(n *strict.Node, r *Rule) {
-	if n == nil || r.expr == nil {
+	before := len(p.d.Issues)
+	r.RespondWithin = p.d.Duration(n)
+	if n == nil || r.expr == nil || len(p.d.Issues) > before {
 		return
 	}
-	r.RespondWithin = p.d.Duration(n)
 	var age, stop time.Duration
 	for _, s := range r.expr.Slots() {
 		age = max(age, p.rules.maxAge(s))
@@ -267,10 +288,16 @@ func (p *parser) condition(n *strict.Node, args map[string]lab.Type) *expr.Progr
 	if n == nil {
 		return nil
 	}
+	before := len(p.d.Issues)
 	src := p.d.Source(n)
+	if len(p.d.Issues) > before {
+		return nil
+	}
 	prog, err := expr.Compile(src, ruleScope{p.rules, args})
 	if err != nil {
-		p.addExpr(src, err)
+		if !p.uses(src.Text) { // a broken signal was reported where it stands
+			p.addExpr(src, err)
+		}
 		return nil
 	}
 	if prog.Type().Kind != lab.Bool {
@@ -278,6 +305,15 @@ func (p *parser) condition(n *strict.Node, args map[string]lab.Type) *expr.Progr
 		return nil
 	}
 	return prog
+}
+
+// uses reports whether an expression names a signal that is broken.
+func (p *parser) uses(text string) (broken bool) {
+	expr.Rewrite(text, func(name string) string {
+		broken = broken || p.broken[name]
+		return name
+	})
+	return broken
 }
 
 func (p *parser) addExpr(src lab.Source, err error) {
@@ -328,16 +364,36 @@ func (p *parser) signals(n *strict.Node) {
 	f := p.d.Map(n, "signals")
 	for _, name := range f.Keys() {
 		v := f.Get(name)
+		before := len(p.d.Issues)
+		if err := lab.CheckName("signal", name); err != nil {
+			p.add(f.KeyPos(name), "bad_name", "", "%v", err)
+		}
 		sf := p.d.Map(v, "signal", "vote")
 		vf := p.d.Map(sf.Require("vote"), "vote", "of", "need", "within")
 		of := p.texts(vf.Require("of"))
 		need := p.d.Int(vf.Require("need"))
 		within := p.d.Quantity(vf.Require("within"))
-		if need < 1 || int(need) > len(of) {
-			p.add(v.Pos(), "bad_value", "", "need: %d of %d sensors", need, len(of))
+		if n := vf.Get("need"); len(p.d.Issues) == before && (need < 2 || int(need) > len(of)) {
+			p.add(n.Pos(), "bad_value", "a vote needs at least 2", "need: %d of %d sensors", need, len(of))
+		}
+		p.rules.signals[name] = lab.Source{Text: fmt.Sprintf("voted(%d, %s, %s)", need, literal(within), strings.Join(of, ", ")), Pos: v.Pos()}
+		if len(p.d.Issues) > before {
+			p.broken[name] = true
+		}
+	}
+}
+
+// checkSignals compiles every signal, also those that no rule uses.
+func (p *parser) checkSignals() {
+	for _, name := range sortedKeys(p.rules.signals) {
+		src := p.rules.signals[name]
+		if p.broken[name] {
 			continue
 		}
-		p.rules.signals[name] = lab.Source{Text: fmt.Sprintf("voted(%d, %s, %s)", need, within, strings.Join(of, ", ")), Pos: v.Pos()}
+		if _, err := expr.Compile(lab.Source{Text: name, Pos: src.Pos}, p.rules.scope()); err != nil {
+			p.addExpr(src, err)
+			p.broken[name] = true
+		}
 	}
 }
 

@@ -73,6 +73,9 @@ func (p *Permit) Live(cmd *lab.Command) error {
 	return lab.Ef(op, cmd.Target.Instrument, lab.KindDenied, "not spent")
 }
 
+// spent reports whether the first byte may have left, and nothing took it back.
+func (p *Permit) spent() bool { return p.state.Load() == permitSpent }
+
 // revoke takes it back, spent or not. It comes before the stop is queued.
 func (p *Permit) revoke(why string) {
 	p.why.Store(&why)

@@ -1,58 +1,79 @@
 package bus
 
-import "strings"
+import (
+	"strings"
+
+	"labgate/lab"
+)
 
 // The subjects. Every part is a name (lab.ValidName), so one token.
 
 // Proposals carries a principal's proposals. The server lets only that
 // principal publish here: the subject is the identity.
-func Proposals(lab, principal string) string { return "lab." + lab + ".proposals." + principal }
+func Proposals(labName, principal string) string { return "lab." + labName + ".proposals." + principal }
 
 // Verdicts carries the answers to a principal's proposals.
-func Verdicts(lab, principal string) string { return "lab." + lab + ".verdicts." + principal }
+func Verdicts(labName, principal string) string { return "lab." + labName + ".verdicts." + principal }
 
 // Approvals carries a person's approvals and rejections.
-func Approvals(lab, principal string) string { return "lab." + lab + ".approvals." + principal }
+func Approvals(labName, principal string) string { return "lab." + labName + ".approvals." + principal }
 
 // Control carries what a principal asks of runs, latches and doubts.
-func Control(lab, principal string) string { return "lab." + lab + ".control." + principal }
+func Control(labName, principal string) string { return "lab." + labName + ".control." + principal }
 
 // Runs carries one kind of document of one run of a principal.
-func Runs(lab, principal, run, document string) string {
-	return "lab." + lab + ".runs." + principal + "." + run + "." + document
+func Runs(labName, principal, run, document string) string {
+	return "lab." + labName + ".runs." + principal + "." + run + "." + document
 }
 
 // Command carries commands to one instrument.
-func Command(lab, gateway, instrument string) string {
-	return "lab." + lab + ".gw." + gateway + "." + instrument + ".command"
+func Command(labName, gateway, instrument string) string {
+	return "lab." + labName + ".gw." + gateway + "." + instrument + ".command"
 }
 
 // Outcome carries the outcomes of one instrument's commands.
-func Outcome(lab, gateway, instrument string) string {
-	return "lab." + lab + ".gw." + gateway + "." + instrument + ".outcome"
+func Outcome(labName, gateway, instrument string) string {
+	return "lab." + labName + ".gw." + gateway + "." + instrument + ".outcome"
 }
 
 // Lease carries lease requests for one instrument.
-func Lease(lab, gateway, instrument string) string {
-	return "lab." + lab + ".gw." + gateway + "." + instrument + ".lease"
+func Lease(labName, gateway, instrument string) string {
+	return "lab." + labName + ".gw." + gateway + "." + instrument + ".lease"
 }
 
 // Telemetry carries the readings of one property.
-func Telemetry(lab, gateway, instrument, component, property string) string {
-	return "lab." + lab + ".gw." + gateway + "." + instrument + ".telemetry." + component + "." + property
+func Telemetry(labName, gateway, instrument, component, property string) string {
+	return "lab." + labName + ".gw." + gateway + "." + instrument + ".telemetry." + component + "." + property
 }
 
 // Safety carries a gateway's trips, resets, alarms, refusals and stops.
-func Safety(lab, gateway, what string) string {
-	return "lab." + lab + ".gw." + gateway + ".safety." + what
+func Safety(labName, gateway, what string) string {
+	return "lab." + labName + ".gw." + gateway + ".safety." + what
 }
 
 // Stop carries emergency stops to every gateway.
-func Stop(lab string) string { return "lab." + lab + ".stop" }
+func Stop(labName string) string { return "lab." + labName + ".stop" }
 
 // Sender is the last token of a proposals, verdicts, approvals or control
 // subject: who sent it, by the server's word.
 func Sender(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
 
-// Inbox is a principal's own prefix for replies.
-func Inbox(principal string) string { return "_INBOX_" + principal }
+// ParseSender reads a subject that names its sender: what it is (proposals,
+// verdicts, approvals, control) and who. Verdicts name who they are for.
+func ParseSender(labName, subject string) (what, principal string, ok bool) {
+	t := strings.Split(subject, ".")
+	if len(t) != 4 || t[0] != "lab" || t[1] != labName || !lab.ValidName(t[3]) {
+		return "", "", false
+	}
+	switch t[2] {
+	case "proposals", "verdicts", "approvals", "control":
+		return t[2], t[3], true
+	}
+	return "", "", false
+}
+
+const inboxPrefix = "_INBOX_"
+
+// Inbox is the prefix of the reply subjects of a principal or a part. Wildcards
+// are whole tokens, so nobody's rights reach into another's.
+func Inbox(principal string) string { return inboxPrefix + principal }

@@ -1,0 +1,289 @@
+package twin
+
+import (
+	"fmt"
+	"time"
+
+	"labgate/drivers"
+	"labgate/gateway"
+	"labgate/lab"
+	"labgate/messages"
+)
+
+// gatewayPart does what the gateway's service does, in virtual time.
+type gatewayPart struct {
+	t      *Twin
+	core   *gateway.Core
+	name   string
+	boot   string
+	seq    uint64 // of journal entries
+	docs   uint64 // of documents
+	owners map[string]*owner
+	order  []*owner
+	seen   map[lab.PropertyID]time.Time // when a reading was last published
+}
+
+// reply is the token of the gateway's requests.
+type reply func(document any)
+
+func newGatewayPart(t *Twin) (*gatewayPart, error) {
+	name := t.o.Lab.Instruments[0].Gateway
+	core, err := gateway.New(gateway.Options{Lab: t.o.Lab, Name: name, Rules: t.o.Rules, StartBy: t.clock.now.Add(t.o.StartWithin), Encodable: t.o.Encodable})
+	if err != nil {
+		return nil, err
+	}
+	g := &gatewayPart{t: t, core: core, name: name, boot: t.ids.New(t.clock.now), owners: map[string]*owner{}, seen: map[lab.PropertyID]time.Time{}}
+	for _, e := range t.disk.entries {
+		if err := core.Restore(e); err != nil {
+			return nil, err
+		}
+	}
+	byKey := map[string]*owner{}
+	for _, in := range t.o.Lab.Instruments {
+		k := drivers.Key(in)
+		if byKey[k] == nil {
+			byKey[k] = newOwner(g)
+			g.order = append(g.order, byKey[k])
+		}
+		if err := byKey[k].add(in); err != nil {
+			return nil, err
+		}
+		g.owners[in.Name] = byKey[k]
+	}
+	return g, nil
+}
+
+func (g *gatewayPart) start() {
+	for _, a := range g.core.Restored(g.t.clock.now) {
+		g.act(a)
+	}
+	for _, o := range g.order {
+		o.connect()
+	}
+}
+
+// step gives the core an event and does what it asks for.
+func (g *gatewayPart) step(ev gateway.Event) {
+	now := g.t.clock.now
+	g.t.trace.line(now, "gateway", "<", sayGatewayEvent(ev))
+	for _, a := range g.core.Step(now, ev) {
+		g.act(a)
+	}
+	if r, ok := ev.(gateway.Readings); ok {
+		g.publishReadings(r.Samples)
+	}
+}
+
+// soon gives the core an event after everything that this instant still has
+// to say: a core is never called from within its own actions.
+func (g *gatewayPart) soon(ev gateway.Event) { g.t.after(0, func() { g.step(ev) }) }
+
+func (g *gatewayPart) tick() { g.step(gateway.Tick{}) }
+
+func (g *gatewayPart) act(a gateway.Action) {
+	now := g.t.clock.now
+	g.t.trace.line(now, "gateway", ">", sayGatewayAction(a))
+	switch a := a.(type) {
+	case gateway.Lane:
+		g.owners[a.Order.Target().Instrument].lane(a)
+	case gateway.Send:
+		g.owners[a.Command.Target.Instrument].send(a)
+	case gateway.Refresh:
+		g.refresh(a)
+	case gateway.Append:
+		g.t.disk.append(g.seal(a.Entries), func(refs []lab.Ref, err error) { g.soon(gateway.Durable{Token: a.Token, Refs: refs, Err: err}) })
+	case gateway.Note:
+		g.t.disk.append(g.seal(a.Entries), nil)
+	case gateway.Answer:
+		a.Reply.(reply)(a.Message)
+	case gateway.Publish:
+		g.publish(a.Message)
+	}
+}
+
+// seal adds what the core does not know: origin, boot and sequence.
+func (g *gatewayPart) seal(entries []lab.Entry) []lab.Entry {
+	for i := range entries {
+		g.seq++
+		e := &entries[i]
+		e.Origin, e.OriginSeq, e.Boot, e.Synthetic = "gateway/"+g.name, g.seq, g.boot, g.t.o.Lab.Simulated
+		if e.Time.IsZero() {
+			e.Time = g.t.clock.now
+		}
+	}
+	return entries
+}
+
+func (g *gatewayPart) envelope(kind string) messages.Envelope {
+	g.docs++
+	return messages.Envelope{Kind: kind, Lab: g.t.o.Lab.Name, Origin: "gateway/" + g.name, OriginSeq: g.docs, Boot: g.boot, Time: g.t.clock.now, Synthetic: g.t.o.Lab.Simulated}
+}
+
+// document returns a document with its envelope.
+func (g *gatewayPart) document(doc any) any {
+	switch d := doc.(type) {
+	case messages.CommandReply:
+		d.Envelope = g.envelope(messages.KindCommandReply)
+		return d
+	case messages.Outcome:
+		d.Envelope = g.envelope(messages.KindOutcome)
+		return d
+	case messages.LeaseReply:
+		d.Envelope = g.envelope(messages.KindLeaseReply)
+		return d
+	case messages.Safety:
+		d.Envelope = g.envelope(messages.KindSafety)
+		return d
+	case messages.StopReply:
+		d.Envelope = g.envelope(messages.KindStopReply)
+		return d
+	case messages.ControlReply:
+		d.Envelope = g.envelope(messages.KindControlReply)
+		return d
+	case messages.Telemetry:
+		d.Envelope = g.envelope(messages.KindTelemetry)
+		return d
+	}
+	return doc
+}
+
+// publish sends a document of the core to whoever listens: the runner.
+func (g *gatewayPart) publish(doc any) {
+	data := messages.Body(g.document(doc))
+	switch d := doc.(type) {
+	case messages.Outcome:
+		g.t.network.carry("gateway", "outcome/"+d.Instrument, data, func(data []byte) { g.t.runner.outcome(data) })
+	case messages.Safety:
+		g.t.network.carry("gateway", "safety/"+d.What, data, func(data []byte) { g.t.runner.safety(data) })
+	}
+}
+
+// publishReadings sends telemetry, at most one reading a property and period.
+func (g *gatewayPart) publishReadings(samples []lab.Sample) {
+	now := g.t.clock.now
+	for _, x := range samples {
+		if now.Sub(g.seen[x.ID]) < g.core.Telemetry(x.ID.Instrument) {
+			continue
+		}
+		g.seen[x.ID] = now
+		doc := g.document(messages.Telemetry{Instrument: x.ID.Instrument, Component: x.ID.Component, Property: x.ID.Property, Reading: x.Reading})
+		g.t.network.carry("gateway", "telemetry/"+x.ID.String(), messages.Body(doc), func(data []byte) { g.t.runner.telemetry(data) })
+	}
+}
+
+// refresh asks every link that a decision needs, at once.
+func (g *gatewayPart) refresh(a gateway.Refresh) {
+	byOwner := map[*owner][]lab.PropertyID{}
+	for _, id := range a.Properties {
+		o := g.owners[id.Instrument]
+		byOwner[o] = append(byOwner[o], id)
+	}
+	left := len(byOwner)
+	if left == 0 {
+		g.soon(gateway.Refreshed{Command: a.Command})
+		return
+	}
+	done := func() {
+		if left--; left == 0 {
+			g.soon(gateway.Refreshed{Command: a.Command})
+		}
+	}
+	by := g.t.clock.now.Add(a.Within)
+	for _, o := range g.order {
+		if ids := byOwner[o]; len(ids) > 0 {
+			o.refresh(ids, by, done)
+		}
+	}
+}
+
+// answered is a reply token that carries the document back to the asker.
+func (g *gatewayPart) answered(receive func([]byte)) reply {
+	return func(doc any) { g.t.network.carry("gateway", "reply", messages.Body(g.document(doc)), receive) }
+}
+
+// command takes a command or an outcome query from the bus.
+func (g *gatewayPart) command(data []byte, receive func([]byte)) {
+	to := g.answered(receive)
+	var q messages.OutcomeQuery
+	if is := messages.Decode(data, &q); len(is) == 0 && q.Kind == messages.KindOutcomeQuery {
+		g.step(gateway.OutcomeAsked{Command: q.Command, Reply: to})
+		return
+	}
+	var c messages.Command
+	if is := messages.Decode(data, &c); len(is) > 0 {
+		to(messages.CommandReply{Command: c.ID, State: lab.Refused, Issues: is})
+		return
+	}
+	g.step(gateway.Asked{Command: c.Lab(), Finally: c.Finally, Reply: to})
+}
+
+// lease takes a lease request from the bus.
+func (g *gatewayPart) lease(data []byte, receive func([]byte)) {
+	to := g.answered(receive)
+	var r messages.LeaseRequest
+	if is := messages.Decode(data, &r); len(is) > 0 {
+		to(messages.LeaseReply{Instrument: r.Instrument, Issues: is})
+		return
+	}
+	g.step(gateway.LeaseAsked{Request: r, Reply: to})
+}
+
+func (g *gatewayPart) stopAsked(id, instrument, principal, reason string) {
+	g.step(gateway.StopAsked{ID: id, Instrument: instrument, Principal: principal, Reason: reason, Reply: reply(func(doc any) {
+		if r, ok := doc.(messages.StopReply); ok {
+			g.t.stops = append(g.t.stops, r)
+		}
+	})})
+}
+
+// controlled serves what is the gateway's of the control subject: resets and
+// resolves by people, queries by all.
+func (g *gatewayPart) controlled(principal string, data []byte) {
+	var c messages.Control
+	is := messages.Decode(data, &c)
+	to := g.answered(func(data []byte) { g.t.controlReplied(data) })
+	switch c.Action {
+	case messages.ControlReset, messages.ControlResolve:
+		role := ""
+		for _, p := range g.t.o.Principals {
+			if p.Name == principal {
+				role = p.Role
+			}
+		}
+		if role != "operator" && role != "safety" {
+			to(messages.ControlReply{ID: c.ID, Say: fmt.Sprintf("%s is no operator and no safety officer", principal)})
+			return
+		}
+	case messages.ControlStatus, messages.ControlOutcome:
+	default:
+		return
+	}
+	if len(is) > 0 {
+		to(messages.ControlReply{ID: c.ID, Say: is[0].Say, Issues: is})
+		return
+	}
+	switch c.Action {
+	case messages.ControlReset:
+		g.step(gateway.ResetAsked{ID: c.ID, Rule: c.Rule, Principal: principal, Reason: c.Reason, Reply: to})
+	case messages.ControlResolve:
+		g.step(gateway.ResolveAsked{ID: c.ID, Command: c.Command, As: c.As, Principal: principal, Reason: c.Reason, Reply: to})
+	case messages.ControlStatus:
+		g.step(gateway.StatusAsked{Reply: to})
+	case messages.ControlOutcome:
+		g.step(gateway.OutcomeAsked{Command: c.Command, Reply: reply(func(doc any) {
+			r, _ := doc.(messages.CommandReply)
+			to(messages.ControlReply{ID: c.ID, OK: r.Known, Say: "command " + c.Command, Outcome: r.Outcome, Issues: r.Issues})
+		})})
+	}
+}
+
+// status asks the core what it knows, now.
+func (g *gatewayPart) status() messages.Status {
+	var s messages.Status
+	g.step(gateway.StatusAsked{Reply: reply(func(doc any) {
+		if r, ok := doc.(messages.ControlReply); ok && r.Status != nil {
+			s = *r.Status
+		}
+	})})
+	return s
+}

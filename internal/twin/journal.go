@@ -1,0 +1,117 @@
+package twin
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"labgate/lab"
+)
+
+// journal keeps what lab.Journal promises, in memory: an append is durable a
+// little later, all of it or none; a key is there once; one commit takes
+// whatever waits; the order of the journal is the order in which entries were
+// handed over; after a failure nothing is durable any more.
+type journal struct {
+	t       *Twin
+	delays  stream
+	entries []lab.Entry
+	keys    map[string]bool
+	head    string
+	waiting []*commit // handed over since the commit under way began
+	running []*commit // being written
+	failed  error
+}
+
+// commit is what was handed over at once. A note has no done.
+type commit struct {
+	entries []lab.Entry
+	done    func([]lab.Ref, error)
+}
+
+// Delays of one commit.
+const (
+	fastestCommit = 300 * time.Microsecond
+	slowestCommit = 1200 * time.Microsecond
+)
+
+func newJournal(t *Twin, delays stream) *journal {
+	return &journal{t: t, delays: delays, keys: map[string]bool{}}
+}
+
+// append hands entries over. done, where there is one, is called once they are
+// durable, or have failed.
+func (j *journal) append(entries []lab.Entry, done func([]lab.Ref, error)) {
+	j.waiting = append(j.waiting, &commit{entries, done})
+	j.begin()
+}
+
+func (j *journal) begin() {
+	if len(j.running) > 0 || len(j.waiting) == 0 {
+		return
+	}
+	j.running, j.waiting = j.waiting, nil
+	j.t.after(j.delays.between(fastestCommit, slowestCommit), j.commit)
+}
+
+// commit makes durable what is being written, and tells who waits for it.
+func (j *journal) commit() {
+	group := j.running
+	if f := j.t.o.Faults.Commit; f != nil && j.failed == nil {
+		var all []lab.Entry
+		for _, c := range group {
+			all = append(all, c.entries...)
+		}
+		if err := f(all); err != nil {
+			j.failed = lab.E("twin: journal", "", lab.KindUnavailable, err)
+			j.t.trace.line(j.t.clock.now, "journal", "!", "failed: "+err.Error())
+		}
+	}
+	j.running = nil
+	for _, c := range group {
+		refs, err := j.write(c.entries)
+		if c.done != nil {
+			c.done(refs, err)
+		}
+	}
+	j.begin()
+}
+
+// write chains the entries, all or none.
+func (j *journal) write(entries []lab.Entry) ([]lab.Ref, error) {
+	if j.failed != nil {
+		return nil, j.failed
+	}
+	fresh := map[string]bool{}
+	for _, e := range entries {
+		if e.Key != "" && (j.keys[e.Key] || fresh[e.Key]) {
+			return nil, lab.E("twin: journal", e.Instrument, lab.KindConflict, fmt.Errorf("key %q is there already", e.Key))
+		}
+		fresh[e.Key] = true
+	}
+	bodies := make([][]byte, len(entries))
+	for i, e := range entries {
+		var err error
+		if bodies[i], err = json.Marshal(e); err != nil {
+			j.failed = lab.E("twin: journal", e.Instrument, lab.KindInternal, err)
+			return nil, j.failed
+		}
+	}
+	refs := make([]lab.Ref, len(entries))
+	for i, e := range entries {
+		sum := sha256.Sum256(append(bodies[i], j.head...))
+		j.head = hex.EncodeToString(sum[:])
+		j.entries = append(j.entries, e)
+		if e.Key != "" {
+			j.keys[e.Key] = true
+		}
+		refs[i] = lab.Ref{Seq: uint64(len(j.entries)), Hash: j.head}
+		j.t.trace.line(j.t.clock.now, "journal", "=", fmt.Sprintf("%d %s", refs[i].Seq, sayEntry(e)))
+	}
+	return refs, nil
+}
+
+// crash forgets what was not durable. A new process opens a healthy journal.
+func (j *journal) crash() { j.waiting, j.running, j.failed = nil, nil, nil }

@@ -1,0 +1,325 @@
+// Package twin joins the runner's core, the gateway's core, the safety engine
+// and the simulated world in virtual time.
+//
+// It promises that the same options and the same calls give the same trace,
+// byte for byte, and that the cores run in it as they do in their services:
+// messages are JSON and take time, a commit takes time, a link does one thing
+// at a time, spends the engine's real permit and is broken off by a stop. It
+// has no wires, no disk, no sockets and no wall clock: a run of ten seconds
+// takes milliseconds.
+//
+// A Twin belongs to one owner and starts no goroutine. Package sim keeps the
+// count of physical effects by which it is judged.
+package twin
+
+import (
+	"container/heap"
+	"fmt"
+	"time"
+
+	"labgate/lab"
+	"labgate/messages"
+	"labgate/protocols"
+	"labgate/runner"
+	"labgate/safety"
+	"labgate/sim"
+)
+
+// Options make a Twin. Lab, Rules and Classes are mandatory.
+type Options struct {
+	Lab        *lab.Lab // every instrument must be in the simulated world, and of one gateway
+	Rules      *safety.Rules
+	Classes    map[string]*lab.Class
+	Library    []*protocols.Protocol
+	Principals []runner.Principal
+	// Encodable is the gateway's: whether a wire carries a command's values
+	// exactly. Nil: every wire does.
+	Encodable   func(*lab.Instrument, *lab.Command) error
+	Seed        uint64        // of the world's noise and of every delay
+	Start       time.Time     // zero: the first second of 2000
+	StartWithin time.Duration // for inputs to be first good; zero: safety.StartWithin
+	Faults      Faults
+}
+
+// Faults decide what goes wrong. The zero Faults: nothing does. They are asked
+// in the order of the trace, and must be deterministic for it to be so too.
+type Faults struct {
+	// Carry says after which delays a message arrives: none loses it, two
+	// repeat it. Messages of one channel never overtake each other. usual is
+	// the delay that it would have.
+	Carry func(m Packet, usual time.Duration) []time.Duration
+	// Commit fails a commit before any of it is durable: the journal is
+	// poisoned from then on, until Restart.
+	Commit func(entries []lab.Entry) error
+}
+
+// Packet is a message between the parts, on its way.
+type Packet struct {
+	From, Channel string // "runner", "command"; answers travel on "reply"
+	Data          []byte
+}
+
+// Bounds on what a twin may use up, so that a mistake ends in an error.
+const (
+	maxTrace   = 256 << 20 // bytes
+	maxEntries = 1 << 20
+	maxAtOnce  = 100_000 // events without time passing
+)
+
+// Twin is one laboratory with its Labgate, in virtual time.
+type Twin struct {
+	o       Options
+	clock   clock
+	ids     ids
+	world   *sim.World
+	queue   queue
+	seq     uint64
+	atOnce  int // events since time last passed
+	network network
+	disk    *journal
+	blobs   map[string][]byte
+	gateway *gatewayPart
+	runner  *runnerPart
+	trace   trace
+	err     error // a fault of a core, or a bound that was passed
+
+	stream    []*delivery // proposals, as a work queue keeps them
+	verdicts  map[string][]messages.Verdict
+	documents map[string][]any
+	replies   map[string]messages.ControlReply
+	stops     []messages.StopReply
+}
+
+// delivery is a proposal in the work queue until it is acknowledged.
+type delivery struct {
+	principal string
+	data      []byte
+	seq       uint64
+	done      bool
+}
+
+// New makes a twin at rest: the world is at its start, nothing is connected.
+func New(o Options) (*Twin, error) {
+	const op = "twin: new"
+	if o.Lab == nil || o.Rules == nil || o.Classes == nil || len(o.Lab.Instruments) == 0 {
+		return nil, lab.Ef(op, "", lab.KindInvalid, "it needs a lab with instruments, its rules and its classes")
+	}
+	if o.Start.IsZero() {
+		o.Start = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	o.Start = o.Start.UTC().Round(0)
+	if o.StartWithin == 0 {
+		o.StartWithin = safety.StartWithin
+	}
+	t := &Twin{o: o, clock: clock{o.Start}, world: sim.NewDemo(o.Seed, o.Start), blobs: map[string][]byte{},
+		verdicts: map[string][]messages.Verdict{}, documents: map[string][]any{}, replies: map[string]messages.ControlReply{}}
+	t.trace.start = o.Start
+	t.network = network{t: t, delays: stream{key: o.Seed ^ 0x6e6574}, last: map[string]time.Time{}}
+	t.disk = newJournal(t, stream{key: o.Seed ^ 0x6469736b})
+	for _, in := range o.Lab.Instruments {
+		if t.world.Boot(in.Name) == 0 {
+			return nil, lab.E(op, in.Name, lab.KindInvalid, fmt.Errorf("the simulated world has no such instrument; it has %v", t.world.Instruments()))
+		}
+		if in.Gateway != o.Lab.Instruments[0].Gateway {
+			return nil, lab.E(op, in.Name, lab.KindInvalid, fmt.Errorf("it belongs to gateway %s, others to %s; a twin has one gateway", in.Gateway, o.Lab.Instruments[0].Gateway))
+		}
+	}
+	return t, t.boot()
+}
+
+// boot starts both parts from what is durable.
+func (t *Twin) boot() error {
+	var err error
+	if t.gateway, err = newGatewayPart(t); err != nil {
+		return err
+	}
+	if t.runner, err = newRunnerPart(t); err != nil {
+		return err
+	}
+	t.gateway.start()
+	t.runner.start()
+	for _, d := range t.stream {
+		if !d.done {
+			t.deliver(d)
+		}
+	}
+	return nil
+}
+
+// Restart kills the process at this instant, as a power cut does, and starts
+// it again: what is durable, the world and the work queue of proposals stay;
+// messages, commits and exchanges under way do not.
+func (t *Twin) Restart() error {
+	t.trace.line(t.clock.now, "process", "!", "killed and started again")
+	t.queue.drop(func(i *item) bool { return !i.world })
+	t.disk.crash()
+	clear(t.network.last)
+	return t.boot()
+}
+
+// Submit puts a proposal on its subject; the subject is the principal.
+func (t *Twin) Submit(principal string, proposal []byte) {
+	d := &delivery{principal: principal, data: append([]byte(nil), proposal...), seq: uint64(len(t.stream) + 1)}
+	t.stream = append(t.stream, d)
+	t.deliver(d)
+}
+
+func (t *Twin) deliver(d *delivery) {
+	t.network.carry("principal/"+d.principal, "proposal", d.data, func(data []byte) { t.runner.proposed(d, data) })
+}
+
+// Control sends a control message of a principal to the runner and the
+// gateway, as the bus does. Reply has the answer once it has come.
+func (t *Twin) Control(principal string, c messages.Control) {
+	c.Kind = messages.KindControl
+	data := messages.Body(c)
+	t.network.carry("principal/"+principal, "control", data, func(data []byte) {
+		t.runner.controlled(principal, data)
+		t.gateway.controlled(principal, data)
+	})
+}
+
+// Reply is the answer to the control message with an id, if it has come.
+func (t *Twin) Reply(id string) (messages.ControlReply, bool) {
+	r, ok := t.replies[id]
+	return r, ok
+}
+
+// Stop is an emergency stop of one instrument, or of all (""), that arrives
+// now.
+func (t *Twin) Stop(instrument string) {
+	id := t.ids.New(t.clock.now)
+	t.after(0, func() { t.gateway.stopAsked(id, instrument, "operator", "stop") })
+}
+
+// Stops are the answers to the stops so far, in order.
+func (t *Twin) Stops() []messages.StopReply { return append([]messages.StopReply(nil), t.stops...) }
+
+// At does something to the laboratory at an instant after now; it survives a
+// Restart. what goes to the trace.
+func (t *Twin) At(after time.Duration, what string, do func()) {
+	t.push(&item{at: t.clock.now.Add(max(after, 0)), world: true, do: func() {
+		t.trace.line(t.clock.now, "world", "!", what)
+		do()
+	}})
+}
+
+// Run lets time pass until something holds, which is asked after each event,
+// or for limit where until is nil. It is an error if it did not hold within
+// limit, or if a core misbehaves.
+func (t *Twin) Run(until func(*Twin) bool, limit time.Duration) error {
+	const op = "twin: run"
+	end := t.clock.now.Add(limit)
+	for t.err == nil {
+		if until != nil && until(t) {
+			return nil
+		}
+		at, step := t.next()
+		if at.After(end) {
+			t.advance(end)
+			if until == nil {
+				return nil
+			}
+			return lab.E(op, "", lab.KindExpired, fmt.Errorf("what was awaited did not happen within %s", lab.Seconds(limit)))
+		}
+		t.advance(at)
+		step()
+		t.check()
+	}
+	return lab.E(op, "", lab.KindInternal, t.err)
+}
+
+// next is what happens next: of equal instants first what was on its way,
+// then the gateway's timer, then the runner's.
+func (t *Twin) next() (time.Time, func()) {
+	at, step := time.Time{}, func() {}
+	if len(t.queue) > 0 {
+		at, step = t.queue[0].at, func() { heap.Pop(&t.queue).(*item).do() }
+	}
+	for _, p := range []struct {
+		next time.Time
+		tick func()
+	}{{t.gateway.core.Next(), t.gateway.tick}, {t.runner.core.Next(), t.runner.tick}} {
+		if !p.next.IsZero() && (at.IsZero() || p.next.Before(at)) {
+			at, step = p.next, p.tick
+		}
+	}
+	return at, step
+}
+
+func (t *Twin) advance(to time.Time) {
+	if to.After(t.clock.now) {
+		t.clock.now, t.atOnce = to, 0
+		t.world.Step(to)
+	}
+}
+
+// check keeps the bounds. A core whose Next stays in the past would keep a
+// real machine busy for nothing.
+func (t *Twin) check() {
+	t.atOnce++
+	switch {
+	case t.err != nil:
+	case t.atOnce > maxAtOnce:
+		t.err = fmt.Errorf("%d events without time passing at %s: the gateway wants to be woken at %s, the runner at %s",
+			t.atOnce, t.clock.now.Sub(t.o.Start), t.gateway.core.Next().Sub(t.o.Start), t.runner.core.Next().Sub(t.o.Start))
+	case t.trace.buf.Len() > maxTrace:
+		t.err = fmt.Errorf("the trace is longer than %d bytes", maxTrace)
+	case len(t.disk.entries) > maxEntries:
+		t.err = fmt.Errorf("the journal has more than %d entries", maxEntries)
+	}
+}
+
+// after puts something into the queue that a Restart takes out again.
+func (t *Twin) after(d time.Duration, do func()) {
+	t.push(&item{at: t.clock.now.Add(d), do: do})
+}
+
+func (t *Twin) push(i *item) {
+	t.seq++
+	i.seq = t.seq
+	heap.Push(&t.queue, i)
+}
+
+// World is the laboratory, stepped to Now. It may be changed between calls of
+// Run.
+func (t *Twin) World() *sim.World { return t.world }
+
+// Now is the virtual time.
+func (t *Twin) Now() time.Time { return t.clock.now }
+
+// Trace is every event and action so far, one a line, with its virtual time
+// in seconds since the start.
+func (t *Twin) Trace() []byte { return append([]byte(nil), t.trace.buf.Bytes()...) }
+
+// Verdicts are the verdicts that reached a principal, in order.
+func (t *Twin) Verdicts(principal string) []messages.Verdict {
+	return append([]messages.Verdict(nil), t.verdicts[principal]...)
+}
+
+// Documents are the documents of a run as they were published, in order:
+// messages.RunStart, RunDescriptor, RunEvent, RunResource and RunStop.
+func (t *Twin) Documents(run string) []any { return append([]any(nil), t.documents[run]...) }
+
+// Stopped is the stop document of a run, if it has come.
+func (t *Twin) Stopped(run string) (messages.RunStop, bool) {
+	for _, d := range t.documents[run] {
+		if s, ok := d.(messages.RunStop); ok {
+			return s, true
+		}
+	}
+	return messages.RunStop{}, false
+}
+
+// Entries are the durable entries of the journal, in order.
+func (t *Twin) Entries() []lab.Entry { return append([]lab.Entry(nil), t.disk.entries...) }
+
+// Blob is the bytes that an outcome or a document names by their hash; nil for
+// unknown ones.
+func (t *Twin) Blob(hash string) []byte { return t.blobs[hash] }
+
+// Status is what the gateway says of itself now: latches, doubts, links.
+func (t *Twin) Status() messages.Status { return t.gateway.status() }
+
+// Runs is what the runner says of its runs now, oldest first.
+func (t *Twin) Runs() []messages.RunInfo { return t.runner.core.Runs("") }

@@ -1,0 +1,51 @@
+package safety
+
+import (
+	"slices"
+
+	"labgate/lab"
+)
+
+// Order gives the safe lane's proof for one command, or says why not: the
+// class must call it safe, and the instrument's safe list must name it (its
+// own stops_with is enough for the stop of a command that lost its permit).
+func (e *Engine) Order(target lab.CommandID, origin Origin, why string) (*Order, error) {
+	const op = "safety: safe lane"
+	spec := e.lab.CommandSpec(target)
+	if spec == nil || spec.Effect != lab.Safe {
+		return nil, lab.Ef(op, target.Instrument, lab.KindDenied, target.String()+" is not a safe command of its class")
+	}
+	switch {
+	case origin == OriginStopsWith && !e.stopsSomething(target):
+		return nil, lab.Ef(op, target.Instrument, lab.KindDenied, target.String()+" stops no command that is under way")
+	case origin != OriginStopsWith && !slices.Contains(e.lab.Instrument(target.Instrument).Safe, target):
+		return nil, lab.Ef(op, target.Instrument, lab.KindDenied, target.String()+" is not in the instrument's safe list")
+	}
+	return &Order{target, origin, why}, nil
+}
+
+// stopsSomething reports whether a safe command is the stop of a command that
+// was allowed and is not done.
+func (e *Engine) stopsSomething(stop lab.CommandID) bool {
+	for _, o := range e.out {
+		t := o.cmd.Target
+		if t.Instrument == stop.Instrument && t.Component == stop.Component && e.lab.CommandSpec(t).StopsWith == stop.Command {
+			return true
+		}
+	}
+	return false
+}
+
+// SafeState gives the orders that bring an instrument to its safe state, in
+// order; none for one that is to be kept as it is.
+func (e *Engine) SafeState(instrument string, origin Origin, why string) []*Order {
+	var orders []*Order
+	if in := e.lab.Instrument(instrument); in != nil {
+		for _, id := range in.Safe {
+			if o, err := e.Order(id, origin, why); err == nil {
+				orders = append(orders, o)
+			}
+		}
+	}
+	return orders
+}

@@ -1,0 +1,180 @@
+package safety
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"labgate/lab"
+	"labgate/lab/expr"
+)
+
+// Latch is a trip that no person has reset yet, or a stop.
+type Latch struct {
+	Rule        string     `json:"rule"` // "stop" for an emergency stop
+	Group       string     `json:"group"`
+	Instruments []string   `json:"instruments"` // whose effects are denied; empty: all
+	Since       time.Time  `json:"since"`
+	FirstOut    bool       `json:"first_out"` // the first of its group: the cause, not a consequence
+	Say         string     `json:"say"`
+	Inputs      []lab.Used `json:"inputs,omitempty"`
+	Mitigates   []string   `json:"mitigates,omitempty"` // commands that pass all the same, each once
+
+	mitigated map[string]string // of those, which one has passed, as which command
+}
+
+// stopGroup is the group of emergency stops, and the id of the latch of one.
+const stopGroup = "stop"
+
+func (e *Engine) latch(l *Latch) {
+	e.latches = append(e.latches, l)
+	e.setGroup(l.Group, true, l.Since)
+}
+
+// setGroup sets what tripped(group) says; the trips that ask for it are looked
+// at with the next Tick.
+func (e *Engine) setGroup(group string, tripped bool, now time.Time) {
+	if slot, ok := e.rules.groups[group]; ok && (e.slots[slot].Value != lab.BoolValue(tripped)) {
+		e.slots[slot] = lab.Reading{Value: lab.BoolValue(tripped), Quality: lab.Good, Source: now, Received: now}
+		for _, t := range e.touched[slot] {
+			t.next = time.Time{}
+		}
+	}
+}
+
+func (e *Engine) latched(rule string) bool {
+	for _, l := range e.latches {
+		if l.Rule == rule {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Engine) groupLatched(group string) bool {
+	for _, l := range e.latches {
+		if l.Group == group {
+			return true
+		}
+	}
+	return false
+}
+
+// Latches lists what is latched, oldest first.
+func (e *Engine) Latches() []Latch {
+	list := make([]Latch, len(e.latches))
+	for i, l := range e.latches {
+		list[i] = *l
+	}
+	return list
+}
+
+// RestoreLatch puts back a latch that the journal holds. One whose rule is
+// gone stays all the same, an orphan, until a person resets it.
+func (e *Engine) RestoreLatch(l Latch) {
+	if !e.latched(l.Rule) {
+		e.latch(&l)
+	}
+}
+
+// Stop latches an emergency stop of one instrument, or of all ("").
+func (e *Engine) Stop(now time.Time, instrument, who, reason string) Latch {
+	l := &Latch{Rule: stopGroup, Group: stopGroup, Since: now, Say: fmt.Sprintf("stopped by %s", who)}
+	if reason != "" {
+		l.Say += ": " + reason
+	}
+	if instrument != "" {
+		l.Rule, l.Instruments = stopGroup+"/"+instrument, []string{instrument}
+	}
+	if !e.latched(l.Rule) {
+		l.FirstOut = !e.groupLatched(l.Group)
+		e.latch(l)
+	}
+	return *l
+}
+
+// Reset clears a latch. It is refused while the rule's inputs are unknown or
+// still trip it: a person can't talk a sensor away.
+func (e *Engine) Reset(now time.Time, rule string) error {
+	if !e.latched(rule) {
+		var have []string
+		for _, l := range e.latches {
+			have = append(have, l.Rule)
+		}
+		say := fmt.Sprintf("%s is not latched", rule)
+		if len(have) > 0 {
+			say += "; latched are: " + strings.Join(have, ", ")
+		}
+		return lab.Ef("safety: reset", "", lab.KindInvalid, say)
+	}
+	for _, t := range e.trips {
+		if t.rule.ID != rule {
+			continue
+		}
+		if truth := t.rule.expr.Truth(t.windows, e.env(now)); truth != expr.False {
+			say := fmt.Sprintf("%s can't be reset: %s is %s", rule, t.rule.expr.Source().Text, map[expr.Truth]string{expr.True: "still true", expr.Unknown: "unknown"}[truth])
+			return lab.Ef("safety: reset", "", lab.KindDenied, say)
+		}
+		t.unknownSince, t.knownSince = time.Time{}, now
+	}
+	e.DropLatch(rule)
+	return nil
+}
+
+// DropLatch takes a latch back that the journal says was reset.
+func (e *Engine) DropLatch(rule string) {
+	var keep []*Latch
+	for _, l := range e.latches {
+		if l.Rule != rule {
+			keep = append(keep, l)
+		}
+	}
+	e.latches = keep
+	for g := range e.rules.groups {
+		if !e.groupLatched(g) {
+			e.setGroup(g, false, time.Time{})
+		}
+	}
+}
+
+// denies reports whether a latch refuses a command's effect.
+func (l *Latch) denies(target lab.CommandID) bool {
+	return !l.lets(target) && (l.Group == stopGroup && len(l.Instruments) == 0 || slices.Contains(l.Instruments, target.Instrument))
+}
+
+// lets reports whether a latch lets a command pass as its mitigation. Each
+// passes once.
+func (l *Latch) lets(target lab.CommandID) bool {
+	return slices.Contains(l.Mitigates, target.String()) && l.mitigated[target.String()] == ""
+}
+
+// Mitigates reports whether a latch in force waits for this command: it then
+// passes in spite of latches and doubts, once a latch.
+func (e *Engine) Mitigates(target lab.CommandID) bool {
+	return slices.ContainsFunc(e.latches, func(l *Latch) bool { return l.lets(target) })
+}
+
+// Mitigated counts a command as the one time that the latches which name it
+// let it pass. Decide does so by itself; a restart repeats it from the intent.
+func (e *Engine) Mitigated(target lab.CommandID, command string) {
+	for _, l := range e.latches {
+		if l.lets(target) {
+			if l.mitigated == nil {
+				l.mitigated = map[string]string{}
+			}
+			l.mitigated[target.String()] = command
+		}
+	}
+}
+
+// NotSent gives a mitigation back: nothing of the command has left.
+func (e *Engine) NotSent(command string) {
+	for _, l := range e.latches {
+		for target, by := range l.mitigated {
+			if by == command {
+				delete(l.mitigated, target)
+			}
+		}
+	}
+}
