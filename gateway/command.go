@@ -35,6 +35,7 @@ type command struct {
 	spec     *spec
 	phase    phase
 	finally  bool
+	laned    bool // it went through the safe lane: no decision, no permit
 	started  time.Time
 	sent     time.Time // when the exchange was over; only later readings count
 	deadline time.Time // of the phase

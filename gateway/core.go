@@ -293,7 +293,11 @@ func (c *Core) newEpoch(now time.Time, instrument string) {
 			continue
 		}
 		c.engine.Revoke(cmd.ID, "the device may have lost its state")
-		if cmd.phase == sending || cmd.phase == watching || cmd.phase == stopping {
+		switch {
+		case cmd.laned: // its order goes on: the lane waits for the link
+		case cmd.phase == committing && cmd.cancel == nil:
+			cmd.cancel = &lab.Outcome{State: lab.NotSent, Kind: lab.KindUnavailable, Say: "the link was lost before it was sent"}
+		case cmd.phase == sending || cmd.phase == watching || cmd.phase == stopping:
 			cmd.before = nil
 			c.uncertain(now, cmd, "the link was lost while it was under way, and the device may have lost its state")
 		}

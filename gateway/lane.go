@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"labgate/lab"
@@ -20,7 +21,7 @@ type laneOrder struct {
 	deadline  time.Time // to be confirmed by
 	written   time.Time // only later readings confirm it
 	confirmed bool
-	cmd       *command     // a finally step that waits for it
+	cmds      []*command   // finally steps that wait for it
 	done      func(string) // a stop that waits for it: "confirmed" or what went wrong
 }
 
@@ -108,12 +109,12 @@ func (c *Core) laneEnd(now time.Time, o *laneOrder, problem string) {
 	if o.done != nil {
 		o.done(result)
 	}
-	if o.cmd != nil {
+	for _, cmd := range o.cmds {
 		out := lab.Outcome{State: lab.Confirmed}
 		if problem != "" {
 			out = lab.Outcome{State: lab.Failed, Kind: lab.KindOutcomeUnknown, Say: problem}
 		}
-		c.finish(now, o.cmd, out)
+		c.finish(now, cmd, out)
 	}
 	for _, id := range append([]string(nil), c.order...) {
 		if cmd := c.live[id]; cmd != nil && cmd.phase == stopping && cmd.Target.Instrument == o.target.Instrument {
@@ -133,9 +134,9 @@ func (c *Core) finallyLane(now time.Time, cmd *command) bool {
 		return false
 	}
 	c.supersede(now, cmd)
-	cmd.phase = sending
+	cmd.phase, cmd.laned = sending, true
 	for _, l := range c.orderAll(now, []*safety.Order{o}) {
-		l.cmd = cmd
+		l.cmds = append(l.cmds, cmd)
 	}
 	return true
 }
@@ -145,16 +146,16 @@ func (c *Core) finallyLane(now time.Time, cmd *command) bool {
 func (c *Core) tripped(now time.Time, t *safety.Trip) {
 	e := c.entry(now, "trip/v1", nil, t.Latch)
 	c.note(e)
-	runs := c.interruptOn(now, t.Latch.Instruments, t.Latch.Say)
+	runs := c.interruptOn(now, t.Latch.Instruments, t.Latch.Mitigates, t.Latch.Say)
 	c.orderAll(now, t.Do)
 	c.do(Publish{messages.Safety{What: messages.SafetyTrip, Rule: t.Latch.Rule, Group: t.Latch.Group, FirstOut: t.Latch.FirstOut, Priority: "critical",
 		Instruments: t.Latch.Instruments, Runs: runs, RunAction: t.Run, Inputs: t.Latch.Inputs, Say: t.Latch.Say}})
 }
 
 // interruptOn takes back the effects under way on some instruments (all, if
-// none is named) and returns the runs that hold them. Permits are revoked
-// before any stop is handed over.
-func (c *Core) interruptOn(now time.Time, instruments []string, why string) []string {
+// none is named), but for those that help, and returns the runs that hold the
+// instruments. Permits are revoked before any stop is handed over.
+func (c *Core) interruptOn(now time.Time, instruments, spared []string, why string) []string {
 	on := map[string]bool{}
 	for _, n := range instruments {
 		on[n] = true
@@ -167,7 +168,8 @@ func (c *Core) interruptOn(now time.Time, instruments []string, why string) []st
 	}
 	for _, id := range append([]string(nil), c.order...) {
 		cmd := c.live[id]
-		if cmd == nil || cmd.spec.Effect == lab.Safe || cmd.spec.Effect == lab.Read || len(instruments) > 0 && !on[cmd.Target.Instrument] {
+		if cmd == nil || cmd.spec.Effect == lab.Safe || cmd.spec.Effect == lab.Read || len(instruments) > 0 && !on[cmd.Target.Instrument] ||
+			slices.Contains(spared, cmd.Target.String()) {
 			continue
 		}
 		c.interrupt(now, cmd, lab.KindDenied, why, true)
@@ -184,7 +186,7 @@ func (c *Core) stopAsked(now time.Time, e StopAsked) {
 	}
 	names := nonEmpty(e.Instrument)
 	latch := c.engine.Stop(now, e.Instrument, e.Principal, e.Reason)
-	runs := c.interruptOn(now, names, latch.Say)
+	runs := c.interruptOn(now, names, nil, latch.Say)
 	if e.Instrument == "" {
 		names = sortedKeys(c.owned)
 	}

@@ -29,6 +29,9 @@ func (c *Core) leaseAsked(now time.Time, e LeaseAsked) {
 	}
 	in := c.owned[r.Instrument]
 	ttl, err := r.TTL.Duration()
+	if l := c.leases[r.Instrument]; l != nil && !l.expires.After(now) {
+		c.leaseLost(now, l, "its runner has not renewed it") // what is over is not renewed
+	}
 	held := c.leases[r.Instrument]
 	switch {
 	case in == nil:
@@ -45,6 +48,7 @@ func (c *Core) leaseAsked(now time.Time, e LeaseAsked) {
 		held.expires = now.Add(ttl)
 		c.do(Answer{e.Reply, messages.LeaseReply{Instrument: r.Instrument, OK: true, Lease: held.fence, Expires: held.expires}})
 	case r.Action == messages.LeaseRelease:
+		c.interruptUnder(now, held, lab.KindCancelled, fmt.Sprintf("run %s gave its lease on %s back", r.Run, r.Instrument))
 		c.dropLease(held)
 		c.note(c.leaseEntry(now, held, "release"))
 		c.do(Answer{e.Reply, messages.LeaseReply{Instrument: r.Instrument, OK: true, Lease: held.fence, Expires: now}})
@@ -116,16 +120,22 @@ func (c *Core) dropLease(l *lease) {
 func (c *Core) leaseLost(now time.Time, l *lease, why string) {
 	say := fmt.Sprintf("run %s lost its lease on %s: %s", l.run, l.instrument, why)
 	c.note(c.leaseEntry(now, l, "lost"))
-	for _, id := range append([]string(nil), c.order...) {
-		if cmd := c.live[id]; cmd != nil && cmd.Target.Instrument == l.instrument && cmd.Lease == l.fence && cmd.spec.Effect != lab.Safe {
-			c.interrupt(now, cmd, lab.KindConflict, say, true)
-		}
-	}
+	c.interruptUnder(now, l, lab.KindConflict, say)
 	if in := c.owned[l.instrument]; in.OnLeaseLoss == "safe" {
 		c.orderAll(now, c.engine.SafeState(l.instrument, safety.OriginLostLease, say))
 	}
 	c.dropLease(l)
 	c.do(Publish{messages.Safety{What: messages.SafetyLeaseLost, Instruments: []string{l.instrument}, Runs: []string{l.run}, RunAction: safety.RunAbort, Say: say}})
+}
+
+// interruptUnder takes back what a run has under way on an instrument that it
+// holds no more: one lease at a time writes to it.
+func (c *Core) interruptUnder(now time.Time, l *lease, kind lab.Kind, why string) {
+	for _, id := range append([]string(nil), c.order...) {
+		if cmd := c.live[id]; cmd != nil && cmd.Target.Instrument == l.instrument && cmd.Lease == l.fence && cmd.spec.Effect != lab.Safe {
+			c.interrupt(now, cmd, kind, why, true)
+		}
+	}
 }
 
 // leaseProblem says why a command may not write to its instrument.
@@ -139,6 +149,8 @@ func (c *Core) leaseProblem(now time.Time, cmd *command) string {
 		return fmt.Sprintf("nobody holds a lease on %s", cmd.Target.Instrument)
 	case cmd.Lease != l.fence || cmd.Run != l.run:
 		return fmt.Sprintf("lease %d of run %s is not the one in force on %s", cmd.Lease, cmd.Run, cmd.Target.Instrument)
+	case cmd.Principal != l.principal:
+		return fmt.Sprintf("lease %d on %s is %s's, not %s's", l.fence, cmd.Target.Instrument, l.principal, cmd.Principal)
 	case !l.expires.After(now):
 		return fmt.Sprintf("the lease on %s has expired", cmd.Target.Instrument)
 	}

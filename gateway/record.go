@@ -14,6 +14,9 @@ import (
 // entry makes a journal entry, about a command where there is one. The shell
 // adds origin, boot and sequence.
 func (c *Core) entry(now time.Time, kind string, cmd *command, body any) lab.Entry {
+	if now.After(c.lastEntry) {
+		c.lastEntry = now
+	}
 	e := lab.Entry{Kind: kind, Time: now, Body: messages.Body(body)}
 	if cmd != nil {
 		e.Command, e.Run, e.Step, e.Principal, e.Instrument = cmd.ID, cmd.Run, cmd.Step, cmd.Principal, cmd.Target.Instrument
@@ -63,10 +66,14 @@ func (c *Core) Restore(e lab.Entry) error {
 		c.doubts[e.Command] = &doubt{since: e.Time, say: "the gateway went down before its outcome was known",
 			cmd: lab.Command{ID: e.Command, Target: lab.CommandID{Instrument: e.Instrument, Component: b.Component, Command: b.Name}, Args: b.Args,
 				Principal: e.Principal, Run: e.Run, Step: e.Step, Lease: b.Lease, NotAfter: b.NotAfter, Samples: e.Samples, Labels: e.Labels}}
+		c.engine.Mitigated(c.doubts[e.Command].cmd.Target, e.Command)
 	case "outcome/v1", "denial/v1":
 		var o lab.Outcome
 		err = json.Unmarshal(e.Body, &o)
 		c.answered[e.Command] = &o
+		if o.State == lab.NotSent || o.State == lab.Superseded {
+			c.engine.NotSent(e.Command)
+		}
 		if d := c.doubts[e.Command]; d != nil && o.State == lab.InDoubt {
 			d.say = o.Say
 		} else {
@@ -170,7 +177,7 @@ func (c *Core) evidence(now time.Time, instrument string) {
 		d.settling = true
 		o := *c.answered[id]
 		o.State, o.Say, o.Ended = lab.Resolved, say, now
-		c.settle(c.entry(now, "outcome/v1", &command{Command: d.cmd}, o), o, func(err error) { d.settling = err == nil })
+		c.settle(c.entry(now, "outcome/v1", &command{Command: d.cmd}, o), o, func(error) {}) // a journal that failed will not do better with the next reading
 	}
 }
 
@@ -181,8 +188,12 @@ func (c *Core) settle(en lab.Entry, o lab.Outcome, then func(error)) {
 		if err == nil {
 			delete(c.doubts, o.Command)
 			c.answered[o.Command] = &o
-			c.do(Publish{messages.Outcome{Instrument: d.cmd.Target.Instrument, Component: d.cmd.Target.Component, Name: d.cmd.Target.Command,
-				Run: d.cmd.Run, Step: d.cmd.Step, Principal: d.cmd.Principal, Outcome: o, Ref: refs[0]}})
+			m := messages.Outcome{Instrument: d.cmd.Target.Instrument, Component: d.cmd.Target.Component, Name: d.cmd.Target.Command,
+				Run: d.cmd.Run, Step: d.cmd.Step, Principal: d.cmd.Principal, Outcome: o}
+			if len(refs) > 0 {
+				m.Ref = refs[0]
+			}
+			c.do(Publish{m})
 		}
 		then(err)
 	}, en)
@@ -193,8 +204,10 @@ func (c *Core) resolveAsked(now time.Time, e ResolveAsked) {
 	d := c.doubts[e.Command]
 	say := ""
 	switch {
-	case d == nil:
+	case d == nil || c.answered[e.Command] == nil:
 		say = fmt.Sprintf("no command %s is in doubt here", e.Command)
+	case d.settling:
+		say = fmt.Sprintf("command %s is being settled already", e.Command)
 	case e.Reason == "":
 		say = "resolving needs a reason"
 	case e.As != "done" && e.As != "not_done":
@@ -206,6 +219,7 @@ func (c *Core) resolveAsked(now time.Time, e ResolveAsked) {
 	}
 	o := *c.answered[e.Command]
 	o.State, o.Say, o.Ended = lab.Resolved, fmt.Sprintf("%s says it was %s: %s", e.Principal, e.As, e.Reason), now
+	d.settling = true
 	en := c.entry(now, "outcome/v1", &command{Command: d.cmd}, o)
 	en.Labels = map[string]string{"resolved_by": e.Principal, "as": e.As}
 	c.settle(en, o, func(err error) {

@@ -42,6 +42,7 @@ const (
 const (
 	MaxProposal = 256 << 10 // bytes
 	MaxMessage  = 8 << 20   // bytes; the server's own limit
+	MaxKey      = 200       // bytes of a proposal's key
 )
 
 // Envelope is the head of every message that a part of Labgate sends.

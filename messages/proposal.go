@@ -35,7 +35,7 @@ func DecodeProposal(data []byte) (Proposal, lab.Issues) {
 		is = append(is, lab.Issue{Code: "wrong_kind", Path: "kind", Got: p.Kind, Allowed: KindProposal, Say: fmt.Sprintf("kind is %.64q; %s is understood here", p.Kind, KindProposal)})
 	}
 	need("id", p.ID, 64)
-	need("key", p.Key, 200)
+	need("key", p.Key, MaxKey)
 	if (p.Protocol == nil) == (p.Inline == "") && !hasPath(is, "protocol") {
 		is = append(is, lab.Issue{Code: "missing_field", Path: "protocol", Say: "a proposal names a protocol or carries one in protocol_inline, not both"})
 	}

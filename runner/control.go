@@ -59,9 +59,12 @@ func (c *Core) end(now time.Time, r *run, e ControlAsked) (bool, string) {
 	if e.Control.Reason != "" {
 		why += ": " + e.Control.Reason
 	}
-	a := Abort{Reason: why, Exit: messages.ExitAbort}
+	a := Abort{Reason: why, Exit: messages.ExitAbort, Trip: r.held} // after a restart only the finally is left to do
 	switch r.state {
 	case Queued:
+		if r.held {
+			return true, "the run is ending already: it waits for its instruments"
+		}
 		for i, q := range c.queue {
 			if q == r {
 				c.queue = append(c.queue[:i], c.queue[i+1:]...)

@@ -47,6 +47,7 @@ const (
 	retryLeases = time.Second            // a run that did not get its instruments tries again
 	telemetryAt = 100 * time.Millisecond // readings that a leased instrument is asked for
 	askOutcome  = 2 * time.Second        // a command without an outcome is asked for again
+	silentFor   = leaseTTL               // a gateway that has not answered for so long has lost the run's leases
 )
 
 // Core is the runner's mind. One owner calls it.
@@ -145,7 +146,9 @@ func (c *Core) Next() time.Time {
 		if r.tryAt.After(c.now) {
 			next = earlier(next, r.tryAt)
 		}
-		next = earlier(next, r.notAfter)
+		if r.abort == nil {
+			next = earlier(next, r.notAfter)
+		}
 	}
 	for _, id := range c.order {
 		r := c.runs[id]

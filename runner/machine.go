@@ -34,7 +34,8 @@ type (
 		Reading lab.Reading
 	}
 	// Abort ends it: what is under way is stopped, then cleanup (not after a
-	// trip), then finally.
+	// trip, nor where a restart has left the state of things unknown), then
+	// finally.
 	Abort struct {
 		Reason, Rule string
 		Exit         string // messages.ExitAbort or ExitFail
@@ -111,6 +112,7 @@ type Machine struct {
 	began     time.Time
 	drainBy   time.Time
 	live      map[string]*doNode // by command id
+	stops     map[string]bool    // ids of the stops of what was cancelled
 	exposures int
 	wants     map[lab.PropertyID]bool
 	end       *Abort // why it ends, if not by reaching the end
@@ -120,7 +122,7 @@ type Machine struct {
 
 // NewMachine makes the machine of a run.
 func NewMachine(run string, plan *protocols.Plan, ids lab.IDs, b Bounds) *Machine {
-	m := &Machine{run: run, plan: plan, ids: ids, bounds: b, values: plan.NewValues(), live: map[string]*doNode{}, wants: map[lab.PropertyID]bool{}}
+	m := &Machine{run: run, plan: plan, ids: ids, bounds: b, values: plan.NewValues(), live: map[string]*doNode{}, stops: map[string]bool{}, wants: map[lab.PropertyID]bool{}}
 	for _, id := range plan.AllReads() {
 		m.wants[id] = true
 	}
@@ -147,9 +149,13 @@ func (m *Machine) Step(now time.Time, ev MachineEvent) []MachineAction {
 			m.began, m.stage, m.root = now, inSteps, m.sequence(m.plan.Protocol.Steps)
 		}
 	case CommandEnded:
+		delete(m.stops, e.Outcome.Command)
 		if n := m.live[e.Outcome.Command]; n != nil {
 			delete(m.live, e.Outcome.Command)
 			n.outcome, n.ref = &e.Outcome, e.Ref
+			if n.cancelled {
+				n.late(m, now)
+			}
 		}
 	case ReadingCame:
 		m.values.Read(now, e.ID, e.Reading)
@@ -212,7 +218,7 @@ func (m *Machine) advance(now time.Time) {
 	}
 	for m.stage != over && m.stage != notBegun {
 		if m.stage == draining {
-			if len(m.live) > 0 && now.Before(m.drainBy) {
+			if len(m.live)+len(m.stops) > 0 && now.Before(m.drainBy) {
 				return
 			}
 			m.stage, m.root = inCleanup, m.sequence(m.plan.Protocol.Cleanup)

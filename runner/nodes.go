@@ -136,6 +136,8 @@ type doNode struct {
 	retryAt time.Time
 	finally bool
 	by      string
+
+	cancelled bool // nothing waits for its outcome any more; it is told of when it comes
 }
 
 func (n *doNode) tick(m *Machine, now time.Time) (status, string) {
@@ -226,12 +228,28 @@ func (n *doNode) next() time.Time {
 // cancel stops a command under way by its own stop, as a finally would. Its
 // outcome is still awaited, by the machine.
 func (n *doNode) cancel(m *Machine, now time.Time) {
-	if n.cmd == nil || n.outcome != nil || n.step.Spec.StopsWith == "" {
+	if n.cmd == nil || n.outcome != nil || n.cancelled {
+		return
+	}
+	n.cancelled = true
+	if n.step.Spec.StopsWith == "" {
 		return
 	}
 	stop := n.cmd.Target
 	stop.Command = n.step.Spec.StopsWith
-	m.do(DoCommand{lab.Command{ID: m.ids.New(now), Target: stop, Run: m.run, Step: n.step.Path, NotAfter: now.Add(commandLife)}, true})
+	id := m.ids.New(now)
+	m.stops[id] = true
+	m.do(DoCommand{lab.Command{ID: id, Target: stop, Run: m.run, Step: n.step.Path, NotAfter: now.Add(commandLife)}, true})
+}
+
+// late tells of the outcome of a command that was cancelled: the part of a
+// dose that was given is part of the record.
+func (n *doNode) late(m *Machine, now time.Time) {
+	if !n.outcome.OK() {
+		n.report(m, n.outcome)
+	} else if why := n.measured(m, now, n.outcome); why != "" {
+		m.afterward = append(m.afterward, why)
+	}
 }
 
 func (n *doNode) where() []string { return []string{n.step.Path} }
@@ -276,24 +294,25 @@ type parallelNode struct {
 func (n *parallelNode) tick(m *Machine, now time.Time) (status, string) {
 	left := 0
 	for i, k := range n.kids {
+		if n.why != "" {
+			break // what has not begun never does, what has is stopped
+		}
 		if n.done[i] {
 			continue
 		}
 		st, why := k.tick(m, now)
-		switch {
-		case st == waiting:
+		if st == waiting {
 			left++
-		default:
-			n.done[i] = true
-			if st == failed && n.why == "" {
-				n.fail(m, now, k, why)
-				left++ // those before it may be waiting still: look again below
-			}
+			continue
+		}
+		n.done[i] = true
+		if st == failed {
+			n.fail(m, now, k, why)
 		}
 	}
 	if n.why != "" {
-		for i := range n.kids {
-			if !n.done[i] && n.underWay(m, n.kids[i]) {
+		for i, k := range n.kids {
+			if !n.done[i] && n.underWay(m, k) {
 				return waiting, ""
 			}
 		}
@@ -331,6 +350,9 @@ func (n *parallelNode) underWay(m *Machine, branch node) bool {
 
 func (n *parallelNode) next() time.Time {
 	var next time.Time
+	if n.why != "" {
+		return next // only outcomes are awaited
+	}
 	for i, k := range n.kids {
 		if !n.done[i] {
 			next = earlier(next, k.next())

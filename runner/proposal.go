@@ -26,7 +26,7 @@ func (p *proposal) protocolName() string {
 // proposalKey is unique in the journal for ever: one principal's key. What has
 // no readable key counts by its content.
 func proposalKey(principal string, p *proposal) string {
-	if p.Key == "" {
+	if p.Key == "" || len(p.Key) > messages.MaxKey {
 		return "proposal/" + principal + "/content/" + p.content
 	}
 	return "proposal/" + principal + "/key/" + p.Key
@@ -280,7 +280,9 @@ func checkPredicts(proto *protocols.Protocol, p *proposal) lab.Issues {
 			continue
 		}
 		u, err := lab.ParseUnit(p.Predicts[n].Unit)
-		if err == nil && out.Type.Kind == lab.Number && u.Dim() != out.Type.Unit.Dim() {
+		if out.Type.Kind != lab.Number && out.Type.Kind != lab.Integer {
+			is = append(is, lab.Issue{Code: "wrong_type", Path: path, Got: out.Type.Kind.String(), Say: fmt.Sprintf("output %s is a %s; only numbers are predicted", n, out.Type.Kind)})
+		} else if err == nil && u.Dim() != out.Type.Unit.Dim() {
 			is = append(is, lab.Issue{Code: "wrong_dimension", Path: path + ".unit", Got: u.String(), Allowed: out.Type.Unit.String(), Say: fmt.Sprintf("%s is a %s, not a %s", n, out.Type.Unit.Dim(), u.Dim())})
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"sort"
 	"time"
 
 	"labgate/lab"
@@ -55,6 +56,7 @@ type runCommand struct {
 	id, gateway, instrument string
 	askAt                   time.Time // when its outcome is asked for
 	notAfter                time.Time
+	silent                  time.Time // since when its gateway has not answered; zero: it has
 }
 
 func newRun(id, principal string, p *proposal, plan *protocols.Plan, now time.Time) *run {
@@ -63,6 +65,15 @@ func newRun(id, principal string, p *proposal, plan *protocols.Plan, now time.Ti
 		r.notAfter = *p.NotAfter
 	}
 	return r
+}
+
+// doubt keeps a command that is in doubt, in the order of ids: the bus and the
+// journal may tell of several in different orders.
+func (r *run) doubt(command string) {
+	if !containsText(r.doubts, command) {
+		r.doubts = append(r.doubts, command)
+		sort.Strings(r.doubts)
+	}
 }
 
 func (r *run) active() bool { return r.state == Leasing || r.state == Running || r.state == Ending }
@@ -80,7 +91,7 @@ func (c *Core) startWaiting(now time.Time) {
 	}
 	var rest []*run
 	for _, r := range c.queue {
-		if !r.notAfter.IsZero() && !now.Before(r.notAfter) {
+		if !r.notAfter.IsZero() && !now.Before(r.notAfter) && r.abort == nil {
 			c.neverStarted(now, r, messages.ExitFail, "the proposal expired before its instruments were free")
 			continue
 		}
@@ -142,18 +153,30 @@ func (c *Core) leaseReplied(now time.Time, e LeaseReplied) {
 	if r.state != Leasing {
 		return
 	}
+	if r.abort != nil && !r.held {
+		c.take(r, e)
+		c.releaseAll(r)
+		c.neverStarted(now, r, r.abort.Exit, r.abort.Reason)
+		return
+	}
 	if problem != "" {
 		c.releaseAll(r)
 		r.state, r.say, r.tryAt = Queued, problem, now.Add(retryLeases)
 		c.queue = append([]*run{r}, c.queue...)
 		return
 	}
-	r.leases[e.Reply.Instrument] = e.Reply.Lease
+	c.take(r, e)
 	if len(r.leases) < len(r.plan.Instruments) {
 		c.askLease(r)
 		return
 	}
 	c.begin(now, r)
+}
+
+func (c *Core) take(r *run, e LeaseReplied) {
+	if e.Err == nil && e.Reply.OK {
+		r.leases[e.Reply.Instrument] = e.Reply.Lease
+	}
 }
 
 func (c *Core) releaseAll(r *run) {
@@ -179,8 +202,8 @@ func (c *Core) begin(now time.Time, r *run) {
 	}
 	r.machine = NewMachine(r.id, r.plan, c.o.IDs, Bounds{Time: budget, Exposures: exposures})
 	if r.abort != nil {
-		// A person ends a run that a restart has held: only its cleanup and its
-		// finally are left to do.
+		// A person ends a run that a restart has held: what it was doing is
+		// not known, so only its finally, which is safe, is left to do.
 		r.state = Ending
 		c.stepMachine(now, r, *r.abort)
 		return
@@ -257,7 +280,7 @@ func (c *Core) stepMachine(now time.Time, r *run, ev MachineEvent) {
 func (c *Core) sendCommand(now time.Time, r *run, a DoCommand) {
 	in := a.Command.Target.Instrument
 	gw := c.o.Lab.Instrument(in).Gateway
-	r.commands[a.Command.ID] = &runCommand{a.Command.ID, gw, in, now.Add(askOutcome), a.Command.NotAfter}
+	r.commands[a.Command.ID] = &runCommand{id: a.Command.ID, gateway: gw, instrument: in, askAt: now.Add(askOutcome), notAfter: a.Command.NotAfter}
 	c.byCmd[a.Command.ID] = r
 	c.do(Command{gw, messages.Command{ID: a.Command.ID, Instrument: in, Component: a.Command.Target.Component, Command: a.Command.Target.Command, Args: a.Command.Args,
 		Principal: r.principal, Run: r.id, Step: a.Command.Step, Lease: r.leases[in], Finally: a.Finally, NotAfter: a.Command.NotAfter,
@@ -274,8 +297,14 @@ func (c *Core) commandReplied(now time.Time, e CommandReplied) {
 	}
 	cmd := r.commands[e.Command]
 	switch {
+	case e.Err == nil:
+		cmd.silent = time.Time{}
+	case cmd.silent.IsZero():
+		cmd.silent = now
+	}
+	switch {
 	case e.Err != nil:
-		if now.After(cmd.notAfter.Add(askOutcome)) {
+		if now.After(cmd.notAfter) && now.Sub(cmd.silent) >= silentFor {
 			c.outcomeOf(now, r, lab.Outcome{Command: e.Command, State: lab.InDoubt, Kind: lab.KindUnavailable, Say: fmt.Sprintf("its gateway does not answer: %v", e.Err)}, lab.Ref{})
 		}
 	case e.Reply.Outcome != nil && e.Reply.State != lab.Accepted:
@@ -300,8 +329,8 @@ func (c *Core) outcome(now time.Time, m messages.Outcome) {
 			}
 		}
 		r.doubts = left
-	} else if r != nil && m.Outcome.State == lab.InDoubt && !containsText(r.doubts, m.Outcome.Command) {
-		r.doubts = append(r.doubts, m.Outcome.Command)
+	} else if r != nil && m.Outcome.State == lab.InDoubt {
+		r.doubt(m.Outcome.Command)
 	}
 }
 
@@ -309,7 +338,7 @@ func (c *Core) outcomeOf(now time.Time, r *run, o lab.Outcome, ref lab.Ref) {
 	delete(r.commands, o.Command)
 	delete(c.byCmd, o.Command)
 	if o.State == lab.InDoubt {
-		r.doubts = append(r.doubts, o.Command)
+		r.doubt(o.Command)
 	}
 	if r.machine != nil {
 		c.stepMachine(now, r, CommandEnded{o, ref})

@@ -197,13 +197,13 @@ func (g *gatewayPart) refresh(a gateway.Refresh) {
 }
 
 // answered is a reply token that carries the document back to the asker.
-func (g *gatewayPart) answered(receive func([]byte)) reply {
-	return func(doc any) { g.t.network.carry("gateway", "reply", messages.Body(g.document(doc)), receive) }
+func (g *gatewayPart) answered(what string, receive func([]byte)) reply {
+	return func(doc any) { g.t.network.carry("gateway", "reply/"+what, messages.Body(g.document(doc)), receive) }
 }
 
 // command takes a command or an outcome query from the bus.
 func (g *gatewayPart) command(data []byte, receive func([]byte)) {
-	to := g.answered(receive)
+	to := g.answered("command", receive)
 	var q messages.OutcomeQuery
 	if is := messages.Decode(data, &q); len(is) == 0 && q.Kind == messages.KindOutcomeQuery {
 		g.step(gateway.OutcomeAsked{Command: q.Command, Reply: to})
@@ -219,7 +219,7 @@ func (g *gatewayPart) command(data []byte, receive func([]byte)) {
 
 // lease takes a lease request from the bus.
 func (g *gatewayPart) lease(data []byte, receive func([]byte)) {
-	to := g.answered(receive)
+	to := g.answered("lease", receive)
 	var r messages.LeaseRequest
 	if is := messages.Decode(data, &r); len(is) > 0 {
 		to(messages.LeaseReply{Instrument: r.Instrument, Issues: is})
@@ -241,7 +241,7 @@ func (g *gatewayPart) stopAsked(id, instrument, principal, reason string) {
 func (g *gatewayPart) controlled(principal string, data []byte) {
 	var c messages.Control
 	is := messages.Decode(data, &c)
-	to := g.answered(func(data []byte) { g.t.controlReplied(data) })
+	to := g.answered("control", func(data []byte) { g.t.controlReplied(data) })
 	switch c.Action {
 	case messages.ControlReset, messages.ControlResolve:
 		role := ""

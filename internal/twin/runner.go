@@ -67,7 +67,7 @@ func (r *runnerPart) act(a runner.Action) {
 		r.publish(a)
 	case runner.Answer:
 		a.Message.Envelope = r.envelope(messages.KindControlReply)
-		r.t.network.carry("runner", "control_reply", messages.Body(a.Message), func(data []byte) { r.t.controlReplied(data) })
+		r.t.network.carry("runner", "reply/control", messages.Body(a.Message), func(data []byte) { r.t.controlReplied(data) })
 	case runner.Lease:
 		a.Request.Envelope = r.envelope("lease_request/v1")
 		serve := func(data []byte, receive func([]byte)) { r.t.gateway.lease(data, receive) }

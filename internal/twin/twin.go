@@ -55,7 +55,7 @@ type Faults struct {
 
 // Packet is a message between the parts, on its way.
 type Packet struct {
-	From, Channel string // "runner", "command"; answers travel on "reply"
+	From, Channel string // "runner", "command/pump_a"; answers travel on "reply/command"
 	Data          []byte
 }
 
