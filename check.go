@@ -1,10 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"labgate/configs"
 	"labgate/internal/strict"
@@ -39,11 +43,11 @@ func (c *checkCmd) Run(a *app) error {
 	bad := 0
 	for _, path := range c.Files {
 		r := c.check(path, cfg, labErr)
-		r.Kind = messages.KindVerdict
-		r.Decision = messages.AcceptedDecision
+		r.Kind, r.Origin, r.Time = messages.KindVerdict, "check", time.Now()
+		r.Decision, r.Say = messages.AcceptedDecision, "no issues"
 		if len(r.Issues) > 0 {
 			bad++
-			r.Decision = messages.RejectedDecision
+			r.Decision, r.Say = messages.RejectedDecision, "rejected: "+r.Issues.Error()
 		}
 		if a.json {
 			a.line(r)
@@ -71,6 +75,10 @@ func (c *checkCmd) check(path string, cfg *configs.Config, labErr error) checked
 		if list, ok := err.(lab.Issues); ok {
 			r.Issues = append(r.Issues, list...)
 		} else {
+			var unread *fs.PathError
+			if errors.As(err, &unread) {
+				err = unread.Err // the issue itself names the file
+			}
 			r.Issues = append(r.Issues, lab.Issue{Code: "unreadable", File: path, Say: err.Error()})
 		}
 		return r
@@ -91,10 +99,7 @@ func (c *checkCmd) check(path string, cfg *configs.Config, labErr error) checked
 		r.Hashes = messages.Hashes{Lab: own.Lab.Hash, Rules: own.Rules.Hash}
 		return r
 	}
-	if st.Size() > strict.MaxBytes {
-		return fail(fmt.Errorf("%s has %d bytes; at most %d are read", path, st.Size(), strict.MaxBytes))
-	}
-	data, err := os.ReadFile(path)
+	data, err := readBounded(path)
 	if err != nil {
 		return fail(err)
 	}
@@ -115,6 +120,20 @@ func (c *checkCmd) check(path string, cfg *configs.Config, labErr error) checked
 		r.Issues = append(r.Issues, notOurs(path, data)...)
 	}
 	return r
+}
+
+// readBounded reads a file as far as any of ours may go: what a name stands
+// for may be a device that never ends.
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, strict.MaxBytes+1))
+	if err == nil && len(data) > strict.MaxBytes {
+		err = fmt.Errorf("more than %d bytes; that is no file of Labgate's", strict.MaxBytes)
+	}
+	return data, errors.Join(err, f.Close())
 }
 
 // kindOf tells by its first key what a file is.

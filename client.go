@@ -96,6 +96,10 @@ func (c *submitCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	body := messages.Body(p)
+	if len(body) > messages.MaxProposal {
+		return fmt.Errorf("the proposal would have %d bytes, with the protocol's text; at most %d are taken", len(body), messages.MaxProposal)
+	}
 	f := newFollower(a, s, p)
 	if err := f.listen(); err != nil {
 		return err
@@ -103,7 +107,7 @@ func (c *submitCmd) Run(a *app) error {
 	// A request to the work queue is answered once it is stored.
 	ctx, cancel := context.WithTimeout(a.ctx, 5*time.Second)
 	defer cancel()
-	if _, err := s.Request(ctx, bus.Proposals(s.lab, s.name), messages.Body(p)); err != nil {
+	if _, err := s.Request(ctx, bus.Proposals(s.lab, s.name), body); err != nil {
 		return fmt.Errorf("the proposal was not taken: %w", err)
 	}
 	return f.follow()
@@ -127,9 +131,10 @@ func (c *submitCmd) proposal() (messages.Proposal, error) {
 	for name, text := range c.Input {
 		p.Inputs[name] = parseInput(text)
 	}
-	if data, err := os.ReadFile(c.Protocol); err == nil {
+	if st, err := os.Stat(c.Protocol); err == nil && !st.IsDir() {
+		data, err := readBounded(c.Protocol)
 		p.Inline = string(data)
-		return p, nil
+		return p, err
 	}
 	name, version, ok := strings.Cut(c.Protocol, "@")
 	if !ok {
@@ -206,6 +211,9 @@ func (c *runsCmd) Run(a *app) error {
 			*messages.Status
 		}{"status", st.Status})
 		return nil
+	}
+	if len(r.Runs) >= 1000 { // not all that there are
+		a.log(r.Say)
 	}
 	return report.Runs(a.out, r.Runs, st.Status)
 }

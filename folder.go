@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -39,8 +38,15 @@ func (f folder) path(parts ...string) string {
 	return filepath.Join(append([]string{string(f)}, parts...)...)
 }
 
+// mostSocket is how long the path of a local socket may be, in bytes. Linux
+// takes 107, others 103.
+const mostSocket = 103
+
 // make creates the folder. A relative one is kept relative in messages.
 func (f folder) make() error {
+	if socket := absolute(f.path("control.sock")); len(socket) > mostSocket {
+		return fmt.Errorf("the data folder's path is %d bytes too long for the local socket in it (%s); name a shorter one with --data", len(socket)-mostSocket, socket)
+	}
 	return os.MkdirAll(f.path("keys"), 0o700)
 }
 
@@ -95,21 +101,6 @@ func (f folder) readContext() (stationContext, error) {
 		return c, fmt.Errorf("nothing runs in %s (start serve or demo there, or give --data): %w", f, err)
 	}
 	return c, json.Unmarshal(b, &c)
-}
-
-// waitContext waits for a station to come up in the folder.
-func (f folder) waitContext(ctx context.Context) (stationContext, error) {
-	for {
-		c, err := f.readContext()
-		if err == nil {
-			return c, nil
-		}
-		select {
-		case <-ctx.Done():
-			return c, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
 }
 
 // simFile holds where a simulator in another process has put its instruments.

@@ -20,7 +20,14 @@ type follower struct {
 	p    messages.Proposal
 	docs chan lab.Message
 	run  string
+	lost bool // the station did not answer the last time
+
+	early []lab.Message // documents of runs that came before the verdict
 }
+
+// maxEarly bounds what is kept before the verdict; the end of the run is asked
+// for all the same.
+const maxEarly = 256
 
 func newFollower(a *app, s *session, p messages.Proposal) *follower {
 	return &follower{a: a, s: s, p: p, docs: make(chan lab.Message, 4096)}
@@ -48,10 +55,7 @@ func (f *follower) follow() error {
 	for {
 		select {
 		case <-f.a.ctx.Done():
-			if f.run != "" {
-				f.a.say("left alone: run %s goes on (labgate runs %s; labgate abort %s)", f.run, f.run, f.run)
-			}
-			return f.a.ctx.Err()
+			return f.leave()
 		case m := <-f.docs:
 			if over, err := f.document(m); over || err != nil {
 				return err
@@ -64,20 +68,51 @@ func (f *follower) follow() error {
 	}
 }
 
-// ask asks for the verdict, or whether the run is over.
-func (f *follower) ask() (over bool, err error) {
+// leave ends the following, not the run.
+func (f *follower) leave() error {
+	say := fmt.Sprintf("left alone: run %s goes on (labgate runs %s; labgate abort %s)", f.run, f.run, f.run)
 	if f.run == "" {
-		r, err := f.s.control(f.a.ctx, messages.Control{Action: messages.ControlVerdict, Key: f.p.Key})
-		if err != nil || r.Verdict == nil {
-			return false, nil // not decided yet, or no answer yet: asked again
+		say = "left alone: there is no verdict yet; if it is accepted it runs all the same (labgate runs)"
+	}
+	if f.a.json {
+		f.a.line(map[string]string{"type": "left", "run": f.run, "say": say})
+	}
+	f.a.say("%s", say)
+	return errRefused
+}
+
+// ask asks for the verdict, or whether the run is over. No answer is no end:
+// it is asked again.
+func (f *follower) ask() (over bool, err error) {
+	c := messages.Control{Action: messages.ControlVerdict, Key: f.p.Key}
+	if f.run != "" {
+		c = messages.Control{Action: messages.ControlRuns, Run: f.run}
+	}
+	r, err := f.s.control(f.a.ctx, c)
+	if err != nil {
+		if !f.lost && f.a.ctx.Err() == nil {
+			f.a.log(fmt.Sprintf("the station does not answer (%v); this goes on asking", err))
+		}
+		f.lost = true
+		return false, nil
+	}
+	f.lost = false
+	if f.run == "" {
+		if r.Verdict == nil {
+			return false, nil // not decided yet
 		}
 		return f.verdict(*r.Verdict)
 	}
-	r, err := f.s.control(f.a.ctx, messages.Control{Action: messages.ControlRuns, Run: f.run})
-	if err != nil || len(r.Runs) == 0 || r.Runs[0].Ended == nil || len(f.docs) > 0 {
+	if len(r.Runs) == 0 || len(f.docs) > 0 {
 		return false, nil
 	}
 	i := r.Runs[0]
+	if i.State == "held" {
+		return true, fmt.Errorf("run %s is held: %s (labgate runs; labgate abort %s)", i.Run, i.Say, i.Run)
+	}
+	if i.Ended == nil {
+		return false, nil
+	}
 	return true, f.ended(messages.RunStop{UID: i.Run, RunStart: i.Run, ExitStatus: map[bool]string{true: messages.ExitSuccess, false: messages.ExitFail}[i.State == "done"], Reason: i.Say, Outputs: i.Outputs})
 }
 
@@ -97,7 +132,13 @@ func (f *follower) document(m lab.Message) (over bool, err error) {
 	if err := json.Unmarshal(m.Data, &head); err != nil {
 		return false, err
 	}
-	if f.run == "" || head.RunStart != f.run && head.UID != f.run {
+	if f.run == "" { // its verdict comes on another subscription, perhaps a moment later
+		if len(f.early) < maxEarly {
+			f.early = append(f.early, m)
+		}
+		return false, nil
+	}
+	if head.RunStart != f.run && head.UID != f.run {
 		return false, nil
 	}
 	if f.a.json {
@@ -142,6 +183,12 @@ func (f *follower) verdict(v messages.Verdict) (over bool, err error) {
 		return true, errRefused
 	}
 	f.run = v.Run
+	for _, m := range f.early {
+		if over, err := f.document(m); over || err != nil {
+			return over, err
+		}
+	}
+	f.early = nil
 	return false, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"sort"
+	"strings"
 	"syscall"
 	"unicode"
 
@@ -143,14 +144,14 @@ func (p plainWriter) Write(b []byte) (int, error) {
 // say prints for people, and nothing for machines.
 func (a *app) say(format string, args ...any) {
 	if !a.json {
-		fmt.Fprintf(a.out, format+"\n", args...)
+		fmt.Fprintln(a.out, strings.TrimRight(fmt.Sprintf(format, args...), " "))
 	}
 }
 
 // log is a line beside the result, for people.
 func (a *app) log(s string) {
 	if !a.json {
-		fmt.Fprintln(plainWriter{a.err}, "  "+s)
+		fmt.Fprintln(plainWriter{a.err}, "  "+strings.TrimRight(s, " "))
 	}
 }
 

@@ -127,15 +127,25 @@ type simulator struct {
 func (s *simulator) Wait() error { return errors.Join(s.Running.Wait(), <-s.control) }
 
 // startFaces puts the demo world on its wires, with its control socket in the
-// data folder.
+// data folder. There is one simulator a folder: a second one would take the
+// first one's place at the broker.
 func startFaces(ctx context.Context, seed uint64, data folder, broker func() (string, string, string, error)) (*simulator, error) {
+	socket := data.path("sim.sock")
+	if c, err := faces.Dial(socket); err == nil {
+		return nil, errors.Join(fmt.Errorf("a simulator runs in %s already", data), c.Close())
+	}
 	clock := wall.Clock{}
 	host := faces.NewHost(sim.NewDemo(seed, clock.Now()), clock)
+	ctx, cancel := context.WithCancel(ctx)
 	running, err := faces.Start(ctx, host, broker)
 	if err != nil {
+		cancel()
 		return nil, err
 	}
 	s := &simulator{running, make(chan error, 1)}
-	go func() { s.control <- faces.ServeControl(ctx, host, data.path("sim.sock")) }()
+	go func() {
+		defer cancel() // a world that nobody can ask is no use
+		s.control <- faces.ServeControl(ctx, host, socket)
+	}()
 	return s, nil
 }

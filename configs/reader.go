@@ -136,7 +136,7 @@ func (r reader) unit(n *strict.Node) lab.Unit {
 	}
 	u, err := lab.ParseUnit(r.Text(n))
 	if err != nil {
-		r.add(n.Pos(), "bad_unit", "", "%v", err)
+		r.add(n.Pos(), "bad_unit", lab.UnitHint(err), "%v", err)
 	}
 	return u
 }

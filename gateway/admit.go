@@ -162,14 +162,19 @@ func sameComponent(a, b *command) bool {
 // the command that it stops. It follows the decision: a command that is refused
 // replaces nothing.
 func (c *Core) supersede(now time.Time, cmd *command) {
+	older := true
 	for _, id := range append([]string(nil), c.order...) {
 		o := c.live[id]
+		if o == cmd {
+			older = false
+		}
 		if o == nil || o == cmd || o.phase == closing || !sameComponent(o, cmd) {
 			continue
 		}
 		switch {
 		case cmd.spec.Effect == lab.Safe && o.spec.StopsWith == cmd.Target.Command:
-			c.interrupt(now, o, lab.KindCancelled, fmt.Sprintf("%s was asked for", cmd.Target), false)
+			c.interrupt(now, o, lab.KindCancelled, fmt.Sprintf("%s was asked for", cmd.Target), true)
+		case !older:
 		case replaces(cmd, o) && o.phase == committing:
 			c.engine.Revoke(o.ID, "a newer setpoint replaced it")
 			o.cancel = &lab.Outcome{State: lab.Superseded, Kind: lab.KindCancelled, Say: "a newer setpoint replaced it"}

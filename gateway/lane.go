@@ -144,8 +144,7 @@ func (c *Core) finallyLane(now time.Time, cmd *command) bool {
 // tripped latches are journalled, act through the lane, and end the commands
 // and the runs on their instruments.
 func (c *Core) tripped(now time.Time, t *safety.Trip) {
-	e := c.entry(now, "trip/v1", nil, t.Latch)
-	c.note(e)
+	c.append(nil, c.entry(now, "trip/v1", nil, t.Latch)) // committed at once, and nothing waits for it
 	runs := c.interruptOn(now, t.Latch.Instruments, t.Latch.Mitigates, t.Latch.Say)
 	c.orderAll(now, t.Do)
 	c.do(Publish{messages.Safety{What: messages.SafetyTrip, Rule: t.Latch.Rule, Group: t.Latch.Group, FirstOut: t.Latch.FirstOut, Priority: "critical",
@@ -216,7 +215,7 @@ func (c *Core) stopAsked(now time.Time, e StopAsked) {
 			}
 		}
 	}
-	c.note(c.entry(now, "stop/v1", nil, map[string]any{"latch": latch, "principal": e.Principal, "reason": e.Reason}))
+	c.append(nil, c.entry(now, "stop/v1", nil, map[string]any{"latch": latch, "principal": e.Principal, "reason": e.Reason}))
 	c.do(Publish{messages.Safety{What: messages.SafetyStop, Rule: latch.Rule, Group: latch.Group, Priority: "critical", Instruments: names,
 		Runs: runs, RunAction: safety.RunAbort, Principal: e.Principal, Say: latch.Say}})
 	finish()

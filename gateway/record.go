@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -103,9 +104,11 @@ func (c *Core) Restore(e lab.Entry) error {
 }
 
 // Restored ends the restore: every intent that is left without an outcome is
-// written down as in doubt, so that the record says so too.
+// written down as in doubt, so that the record says so too, and is told of.
 func (c *Core) Restored(now time.Time) []Action {
 	c.actions = nil
+	var entries []lab.Entry
+	var told []messages.Outcome
 	for _, id := range sortedKeys(c.doubts) {
 		d := c.doubts[id]
 		if c.answered[id] != nil {
@@ -113,10 +116,22 @@ func (c *Core) Restored(now time.Time) []Action {
 		}
 		o := lab.Outcome{Command: id, State: lab.InDoubt, Kind: lab.KindOutcomeUnknown, Say: d.say, Started: d.since, Ended: now}
 		c.answered[id] = &o
-		cmd := &command{Command: d.cmd}
-		c.note(c.entry(now, "outcome/v1", cmd, o))
-		c.do(Publish{messages.Outcome{Instrument: d.cmd.Target.Instrument, Component: d.cmd.Target.Component, Name: d.cmd.Target.Command,
-			Run: d.cmd.Run, Step: d.cmd.Step, Principal: d.cmd.Principal, Outcome: o}})
+		entries = append(entries, c.entry(now, "outcome/v1", &command{Command: d.cmd}, o))
+		told = append(told, messages.Outcome{Instrument: d.cmd.Target.Instrument, Component: d.cmd.Target.Component, Name: d.cmd.Target.Command,
+			Run: d.cmd.Run, Step: d.cmd.Step, Principal: d.cmd.Principal, Outcome: o})
+	}
+	if len(entries) > 0 {
+		c.append(func(_ time.Time, refs []lab.Ref, err error) {
+			for i, m := range told {
+				if err != nil {
+					return // the next start finds them again
+				}
+				if i < len(refs) {
+					m.Ref = refs[i]
+				}
+				c.do(Publish{m})
+			}
+		}, entries...)
 	}
 	return c.actions
 }
@@ -132,23 +147,33 @@ func (c *Core) answerOutcome(e OutcomeAsked) {
 	c.do(Answer{e.Reply, r})
 }
 
-// resetAsked clears a latch for a person, with a reason.
+// resetAsked clears a latch for a person, with a reason. It is told once it is
+// durable. If it can't be made so, the failed journal bars every effect, and
+// the restart brings the latch back.
 func (c *Core) resetAsked(now time.Time, e ResetAsked) {
-	reply := messages.ControlReply{ID: e.ID}
-	defer func() { c.do(Answer{e.Reply, reply}) }()
+	refuse := func(say string) { c.do(Answer{e.Reply, messages.ControlReply{ID: e.ID, Say: say}}) }
 	if e.Reason == "" {
-		reply.Say = "a reset needs a reason"
+		refuse("a reset needs a reason")
 		return
 	}
 	if err := c.engine.Reset(now, e.Rule); err != nil {
-		reply.Say = err.Error()
+		say := err.Error()
+		if why := errors.Unwrap(err); why != nil {
+			say = why.Error() // for people: what, not where in the program
+		}
+		refuse(say)
 		return
 	}
-	reply.OK, reply.Say = true, e.Rule+" is reset"
 	en := c.entry(now, "reset/v1", nil, map[string]any{"rule": e.Rule, "reason": e.Reason})
 	en.Principal = e.Principal
-	c.note(en)
-	c.do(Publish{messages.Safety{What: messages.SafetyReset, Rule: e.Rule, Principal: e.Principal, Say: fmt.Sprintf("%s reset %s: %s", e.Principal, e.Rule, e.Reason)}})
+	c.append(func(_ time.Time, _ []lab.Ref, err error) {
+		if err != nil {
+			refuse(fmt.Sprintf("it could not be made durable: %v", err))
+			return
+		}
+		c.do(Answer{e.Reply, messages.ControlReply{ID: e.ID, OK: true, Say: e.Rule + " is reset"}})
+		c.do(Publish{messages.Safety{What: messages.SafetyReset, Rule: e.Rule, Principal: e.Principal, Say: fmt.Sprintf("%s reset %s: %s", e.Principal, e.Rule, e.Reason)}})
+	}, en)
 }
 
 // evidence settles doubts that need no person. A setpoint is read back: its

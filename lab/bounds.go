@@ -1,6 +1,9 @@
 package lab
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // CheckBounds says whether a conforming value lies outside the parameter's
 // bounds, and if so how to repair it. Values are never moved into bounds.
@@ -25,14 +28,25 @@ func (p *Param) CheckBounds(v Value) (Issue, bool) {
 			Say: fmt.Sprintf("%s is %s; %s is allowed", p.Name, v, allowed)}, true
 	}
 	switch {
-	case v.Kind != Number && v.Kind != Integer:
+	case v.Kind != Number && v.Kind != Integer || allowed == "":
 		return Issue{}, false
-	case p.Min != nil && v.Base() < p.Min.Base():
+	case !v.Usable(): // no comparison would refuse it
+		return issue(nil)
+	case p.Min != nil && compare(v, *p.Min) < 0:
 		return issue(p.Min)
-	case p.MoreThan != nil && v.Base() <= p.MoreThan.Base():
+	case p.MoreThan != nil && compare(v, *p.MoreThan) <= 0:
 		return issue(nil) // there is no nearest number above an open bound
-	case p.Max != nil && v.Base() > p.Max.Base():
+	case p.Max != nil && compare(v, *p.Max) > 0:
 		return issue(p.Max)
 	}
 	return Issue{}, false
+}
+
+// compare orders numbers of one dimension: as they stand where the unit is the
+// same, which rounds nothing.
+func compare(a, b Value) int {
+	if a.Unit == b.Unit {
+		return cmp.Compare(a.Num, b.Num)
+	}
+	return cmp.Compare(a.Base(), b.Base())
 }

@@ -18,7 +18,12 @@ const (
 var effectNames = [...]string{"effectful", "idempotent", "acquire", "read", "safe"}
 
 // String is the effect class as written in files.
-func (e Effect) String() string { return effectNames[e] }
+func (e Effect) String() string {
+	if int(e) < len(effectNames) {
+		return effectNames[e]
+	}
+	return effectNames[Effectful]
+}
 
 // ParseEffect reads the name of an effect class.
 func ParseEffect(s string) (Effect, bool) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"sort"
 	"time"
+	"unicode/utf8"
 )
 
 // Command is one operation asked of one instrument.
@@ -22,29 +23,51 @@ type Command struct {
 	Labels    map[string]string `json:"labels,omitempty"`
 }
 
-// Hash is over the exact bytes that decide what the device will do and for
-// whom: id, target, arguments, principal, run, lease and expiry. A permit is
-// bound to it.
+// Hash is over everything that the command says: a permit is bound to it. A
+// command without an exact form (a number that is not finite, text that is not
+// UTF-8) has the zero hash, and no permit is ever bound to that.
 func (c *Command) Hash() [32]byte {
 	type arg struct {
 		Name  string
 		Value Value
 	}
 	doc := struct {
-		ID, Target, Principal, Run, Step string
-		Lease                            uint64
-		NotAfter                         int64
-		Args                             []arg
-	}{c.ID, c.Target.String(), c.Principal, c.Run, c.Step, c.Lease, c.NotAfter.UnixNano(), nil}
+		ID, Instrument, Component, Command string
+		Principal, Run, Step               string
+		Lease                              uint64
+		Seconds                            int64 // of NotAfter; nanoseconds alone would run over
+		Nanoseconds                        int
+		Args                               []arg
+		Samples                            []string
+		Labels                             map[string]string // written in the order of their names
+	}{c.ID, c.Target.Instrument, c.Target.Component, c.Target.Command, c.Principal, c.Run, c.Step, c.Lease,
+		c.NotAfter.Unix(), c.NotAfter.Nanosecond(), nil, c.Samples, c.Labels}
+	texts := append([]string{c.ID, c.Target.Instrument, c.Target.Component, c.Target.Command, c.Principal, c.Run, c.Step}, c.Samples...)
+	for k, v := range c.Labels {
+		texts = append(texts, k, v)
+	}
 	names := make([]string, 0, len(c.Args))
-	for n := range c.Args {
-		names = append(names, n)
+	for n, v := range c.Args {
+		if !v.Usable() {
+			return [32]byte{}
+		}
+		names, texts = append(names, n), append(texts, n, v.Text)
+		if v.Table != nil {
+			for _, col := range v.Table.Columns {
+				texts = append(texts, col.Name)
+			}
+		}
+		if v.Blob != nil {
+			texts = append(texts, v.Blob.Hash, v.Blob.Media)
+		}
+	}
+	for _, s := range texts { // JSON would write one sign for all that is not UTF-8
+		if !utf8.ValidString(s) {
+			return [32]byte{}
+		}
 	}
 	sort.Strings(names)
 	for _, n := range names {
-		if !c.Args[n].Usable() {
-			return [32]byte{} // no permit is ever bound to the zero hash
-		}
 		doc.Args = append(doc.Args, arg{n, c.Args[n]})
 	}
 	b, err := json.Marshal(doc)
@@ -86,7 +109,12 @@ var stateNames = [...]string{"accepted", "decided", "intended", "sent", "acknowl
 	"contradicted", "failed", "not_sent", "unknown", "in_doubt", "resolved", "refused", "superseded"}
 
 // String is the state as written in messages.
-func (s State) String() string { return stateNames[s] }
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return stateNames[InDoubt]
+}
 
 // Final reports whether the state is an outcome: nothing more will happen
 // without a person or new evidence.

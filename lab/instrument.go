@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -145,8 +146,8 @@ func (l *Lab) Properties() []PropertyID {
 
 func (l *Lab) split(path string) (in *Instrument, comp, name string, err error) {
 	parts := strings.Split(path, ".")
-	if len(parts) != 2 && len(parts) != 3 {
-		return nil, "", "", fmt.Errorf("%s: write instrument.name or instrument.component.name", path)
+	if len(parts) != 2 && len(parts) != 3 || slices.Contains(parts, "") || len(path) > 200 {
+		return nil, "", "", fmt.Errorf("%.200s: write instrument.name or instrument.component.name", path)
 	}
 	in = l.Instrument(parts[0])
 	if in == nil {

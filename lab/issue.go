@@ -52,6 +52,9 @@ type Used struct {
 // Error writes the issue as one line: "file:3:7: say (hint)".
 func (i Issue) Error() string {
 	var b strings.Builder
+	if i.Pos == (Pos{}) { // it came as JSON
+		i.Pos = Pos{i.File, i.Line, i.Column}
+	}
 	if p := i.Pos.String(); p != "" {
 		b.WriteString(p + ": ")
 	}

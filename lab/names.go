@@ -19,7 +19,7 @@ func CheckName(what, s string) error {
 	if ValidName(s) {
 		return nil
 	}
-	return fmt.Errorf("%s %q is not a name: a lower-case letter, then letters, digits or _ (at most 32)", what, s)
+	return fmt.Errorf("%s %.60q is not a name: a lower-case letter, then letters, digits or _ (at most 32)", what, s)
 }
 
 // PropertyID addresses a property of a component of an instrument of this lab.
@@ -34,15 +34,29 @@ type CommandID struct{ Instrument, Component, Command string }
 // String writes the full path, "reactor.jacket.heat".
 func (c CommandID) String() string { return c.Instrument + "." + c.Component + "." + c.Command }
 
-// Nearest returns the candidate that s is most likely a slip of, or "".
+// Nearest returns the candidate that s is most likely a slip of, or "". What is
+// longer than any name is not compared.
 func Nearest(s string, candidates []string) string {
+	if s == "" || len(s) > 200 {
+		return ""
+	}
 	best, bestD := "", 1+max(1, len(s)/3)
 	for _, c := range candidates {
-		if d := distance(strings.ToLower(s), strings.ToLower(c)); d < bestD || d == bestD && best != "" && c < best {
+		if n := len(s) - len(c); n > bestD || -n > bestD { // at least so many are missing or too many
+			continue
+		}
+		d := distance(strings.ToLower(s), strings.ToLower(c))
+		if d < bestD || d == bestD && best != "" && closer(s, c, best) {
 			best, bestD = c, d
 		}
 	}
 	return best
+}
+
+// closer breaks ties: by case, then by the alphabet.
+func closer(s, a, b string) bool {
+	da, db := distance(s, a), distance(s, b)
+	return da < db || da == db && a < b
 }
 
 // distance is the Damerau-Levenshtein distance (adjacent swaps cost one).

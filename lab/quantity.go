@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,12 +21,16 @@ type Quantity struct {
 func Q(v float64, unit string) Quantity { return Quantity{v, mustUnit(unit)} }
 
 // ParseQuantity reads "72 degC", "2s", "0.4 mL" or, dimensionless, "1.5".
-// Not-a-number, infinities, hexadecimal and leading zeros are errors.
+// Not-a-number, infinities, hexadecimal, leading zeros and numbers too small to
+// be told from 0 are errors.
 func ParseQuantity(s string) (Quantity, error) {
 	t := strings.TrimSpace(s)
 	i := numberLen(t)
 	if i == 0 {
-		return Quantity{}, fmt.Errorf("%q is not a quantity: it starts with no number", s)
+		return Quantity{}, fmt.Errorf("%.60q is not a quantity: it starts with no number", s)
+	}
+	if i < len(t) && t[i] == ',' {
+		return Quantity{}, fmt.Errorf("%.60q is not a quantity; write the decimal point as a point", s)
 	}
 	v, err := ParseNumber(t[:i])
 	if err != nil {
@@ -38,15 +43,23 @@ func ParseQuantity(s string) (Quantity, error) {
 	return Quantity{v, u}, nil
 }
 
-// ParseNumber reads a finite decimal number without a leading zero.
+// ParseNumber reads a finite decimal number without a leading zero. A number
+// that is not 0 but would become 0 is an error; -0 is 0.
 func ParseNumber(s string) (float64, error) {
 	digits := strings.TrimLeft(s, "+-")
 	if len(digits) > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9' {
-		return 0, fmt.Errorf("%q has a leading zero", s)
+		return 0, fmt.Errorf("%.60q has a leading zero", s)
 	}
 	v, err := strconv.ParseFloat(s, 64)
 	if err != nil || numberLen(s) != len(s) || math.IsInf(v, 0) || math.IsNaN(v) {
-		return 0, fmt.Errorf("%q is not a finite decimal number", s)
+		return 0, fmt.Errorf("%.60q is not a finite decimal number", s)
+	}
+	if v == 0 {
+		mantissa, _, _ := strings.Cut(strings.ToLower(digits), "e")
+		if strings.Trim(mantissa, "0.") != "" {
+			return 0, fmt.Errorf("%.60q is too small to be told from 0", s)
+		}
+		return 0, nil
 	}
 	return v, nil
 }
@@ -92,7 +105,11 @@ func (q Quantity) In(u Unit) (Quantity, error) {
 	if q.Unit == u {
 		return q, nil
 	}
-	if q.Unit.offset == u.offset && u.num != 0 && q.Unit.num != 0 {
+	if q.Unit.offset != u.offset { // in one step: through kelvins 212 degF would not be 100 degC
+		a, b, c := q.Unit.num*u.den, math.Round((q.Unit.offset-u.offset)*q.Unit.den*u.den*1e6)/1e6, q.Unit.den*u.num
+		return Quantity{(q.Value*a + b) / c, u}, nil
+	}
+	if u.num != 0 && q.Unit.num != 0 {
 		return Quantity{q.Value * (q.Unit.num * u.den) / (q.Unit.den * u.num), u}, nil
 	}
 	return Quantity{u.FromBase(q.Base()), u}, nil
@@ -101,13 +118,16 @@ func (q Quantity) In(u Unit) (Quantity, error) {
 // Finite reports whether the number is neither NaN nor infinite.
 func (q Quantity) Finite() bool { return !math.IsNaN(q.Value) && !math.IsInf(q.Value, 0) }
 
-// Duration converts a quantity of time. Anything else is an error.
+// Duration converts a quantity of time, to the nearest nanosecond. Anything
+// else is an error, and so is what is longer than 1e9 s or shorter than half a
+// nanosecond, but not 0.
 func (q Quantity) Duration() (time.Duration, error) {
 	s := q.Base()
-	if q.Unit.dim != Time || !q.Finite() || math.Abs(s) > 1e9 {
+	d := math.Round(s * 1e9)
+	if q.Unit.dim != Time || !q.Finite() || math.Abs(s) > 1e9 || d == 0 && q.Value != 0 {
 		return 0, fmt.Errorf("%s is not a duration", q)
 	}
-	return time.Duration(math.Round(s * 1e9)), nil
+	return time.Duration(d), nil
 }
 
 // Seconds makes a quantity of time.
@@ -137,8 +157,8 @@ func FormatNumber(v float64) string {
 }
 
 type quantityJSON struct {
-	Value *float64 `json:"value"`
-	Unit  *string  `json:"unit"`
+	Value json.RawMessage `json:"value"`
+	Unit  *string         `json:"unit"`
 }
 
 // MarshalJSON writes {"value": 72, "unit": "degC"}. A number that is not
@@ -147,24 +167,35 @@ func (q Quantity) MarshalJSON() ([]byte, error) {
 	if !q.Finite() {
 		return nil, fmt.Errorf("quantity %v is not finite", q.Value)
 	}
-	u := q.Unit.String()
-	return json.Marshal(quantityJSON{&q.Value, &u})
+	u, err := json.Marshal(q.Unit.String())
+	if err != nil {
+		return nil, err
+	}
+	v, err := json.Marshal(q.Value)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat([]byte(`{"value":`), v, []byte(`,"unit":`), u, []byte("}")), nil
 }
 
-// UnmarshalJSON reads what MarshalJSON writes; a missing value or unit is an
-// error.
+// UnmarshalJSON reads what MarshalJSON writes; a missing or null value or unit
+// is an error.
 func (q *Quantity) UnmarshalJSON(b []byte) error {
 	var j quantityJSON
 	if err := json.Unmarshal(b, &j); err != nil {
 		return err
 	}
-	if j.Value == nil || j.Unit == nil {
+	if j.Value == nil || j.Unit == nil || *j.Unit == "" {
 		return fmt.Errorf("a quantity needs a value and a unit")
+	}
+	v, err := ParseNumber(string(j.Value))
+	if err != nil {
+		return err
 	}
 	u, err := ParseUnit(*j.Unit)
 	if err != nil {
 		return err
 	}
-	*q = Quantity{*j.Value, u}
+	*q = Quantity{v, u}
 	return nil
 }

@@ -16,7 +16,12 @@ const (
 var qualityNames = [...]string{"bad", "uncertain", "good"}
 
 // String is the quality as written in messages.
-func (q Quality) String() string { return qualityNames[q] }
+func (q Quality) String() string {
+	if int(q) < len(qualityNames) {
+		return qualityNames[q]
+	}
+	return qualityNames[Bad]
+}
 
 // MarshalText writes the name.
 func (q Quality) MarshalText() ([]byte, error) { return []byte(q.String()), nil }

@@ -7,13 +7,22 @@ import (
 	"strings"
 )
 
-// Dim is the dimension of a quantity: exponents of the SI base units, and
-// whether it names a point on a scale (an absolute temperature) rather than a
-// difference. The zero Dim is dimensionless. Dims are comparable with ==.
+// Dim is the dimension of a quantity: exponents of the SI base units and of the
+// plane angle, and whether it names a point on a scale (an absolute
+// temperature) rather than a difference. The zero Dim is dimensionless. Dims
+// are comparable with ==.
+//
+// The SI counts angles as dimensionless; here they are kept apart, or 10 rad/s
+// could pass for 600 rpm.
 type Dim struct {
 	L, M, T, I, Θ, N, J int8
+	A                   int8 // plane angle
 	Point               bool // an absolute temperature (degC); a plain K is a difference
 }
+
+// maxExponent bounds the exponents of a dimension: an int8 that wraps around
+// would make a length of a pure number.
+const maxExponent = 99
 
 // Dimensions that messages and checks name.
 var (
@@ -24,14 +33,23 @@ var (
 )
 
 // Mul returns the dimension of a product. ok is false where either side is a
-// point: an absolute temperature can't be scaled.
-func (d Dim) Mul(o Dim) (Dim, bool) {
-	return Dim{d.L + o.L, d.M + o.M, d.T + o.T, d.I + o.I, d.Θ + o.Θ, d.N + o.N, d.J + o.J, false}, !d.Point && !o.Point
-}
+// point (an absolute temperature can't be scaled), or an exponent leaves all
+// bounds.
+func (d Dim) Mul(o Dim) (Dim, bool) { return d.combine(o, 1) }
 
 // Div returns the dimension of a ratio, with the same rule as Mul.
-func (d Dim) Div(o Dim) (Dim, bool) {
-	return d.Mul(Dim{-o.L, -o.M, -o.T, -o.I, -o.Θ, -o.N, -o.J, o.Point})
+func (d Dim) Div(o Dim) (Dim, bool) { return d.combine(o, -1) }
+
+func (d Dim) combine(o Dim, sign int) (Dim, bool) {
+	ok := !d.Point && !o.Point
+	add := func(a, b int8) int8 {
+		e := int(a) + sign*int(b)
+		if e > maxExponent || e < -maxExponent {
+			ok = false
+		}
+		return int8(e)
+	}
+	return Dim{L: add(d.L, o.L), M: add(d.M, o.M), T: add(d.T, o.T), I: add(d.I, o.I), Θ: add(d.Θ, o.Θ), N: add(d.N, o.N), J: add(d.J, o.J), A: add(d.A, o.A)}, ok
 }
 
 // Add returns the dimension of a sum: point + difference = point; ok is false
@@ -66,7 +84,7 @@ func (d Dim) String() string {
 	for _, p := range []struct {
 		e int8
 		s string
-	}{{d.L, "m"}, {d.M, "kg"}, {d.T, "s"}, {d.I, "A"}, {d.Θ, "K"}, {d.N, "mol"}, {d.J, "cd"}} {
+	}{{d.L, "m"}, {d.M, "kg"}, {d.T, "s"}, {d.I, "A"}, {d.Θ, "K"}, {d.N, "mol"}, {d.J, "cd"}, {d.A, "rad"}} {
 		if p.e == 1 {
 			parts = append(parts, p.s)
 		} else if p.e != 0 {
@@ -84,12 +102,15 @@ var dimNames = map[Dim]string{
 	{M: 1, L: 2, T: -3}: "power", {N: 1, L: -3}: "concentration", {M: 1, L: -3}: "density",
 	{M: 1, L: 1, T: -2}: "force", {M: 1, L: 2, T: -3, I: -1}: "voltage", {Θ: 1, T: -1}: "temperature rate",
 	{M: 1, T: -1}: "mass flow", {N: 1, T: -1}: "amount flow", {M: 1, L: 2, T: -3, I: -2}: "resistance",
+	{A: 1}: "angle", {A: 1, T: -1}: "angular speed",
 }
 
 // Unit is a UCUM unit, simple or composed ("mL/min", "K/s"). The zero Unit is
-// the dimensionless "1". A Unit converts by an exact ratio, num/den, and for
-// absolute temperatures an offset; both parts of the ratio are integers held
-// exactly, so that equal amounts in different units compare equal.
+// the dimensionless "1". Spellings of one unit are one Unit: "ml", "µL/min" and
+// "uL/min" compare with == as they should. A Unit converts by a ratio, num/den,
+// and for absolute temperatures an offset. Both parts of the ratio are integers
+// (of all but u and eV), held exactly up to 1e22, so that equal amounts in
+// different units compare equal.
 type Unit struct {
 	symbol   string
 	dim      Dim
@@ -142,8 +163,11 @@ type atom struct {
 	prefixes bool
 }
 
+// MaxUnit bounds the text of a unit.
+const MaxUnit = 64 // bytes
+
 // atoms: UCUM codes (and the few common spellings a laboratory writes).
-// Revolutions and angles count as dimensionless, as in SI.
+// Revolutions count as dimensionless.
 var atoms = map[string]atom{
 	"1": {None, 1, 1, 0, false}, "%": {None, 1, 100, 0, false}, "ppm": {None, 1, 1e6, 0, false}, "ppb": {None, 1, 1e9, 0, false},
 	"m": {Dim{L: 1}, 1, 1, 0, true}, "in": {Dim{L: 1}, 254, 10000, 0, false}, "Ao": {Dim{L: 1}, 1, 1e10, 0, false},
@@ -160,7 +184,7 @@ var atoms = map[string]atom{
 	"J": {Dim{M: 1, L: 2, T: -2}, 1, 1, 0, true}, "W": {Dim{M: 1, L: 2, T: -3}, 1, 1, 0, true},
 	"V": {Dim{M: 1, L: 2, T: -3, I: -1}, 1, 1, 0, true}, "Ohm": {Dim{M: 1, L: 2, T: -3, I: -2}, 1, 1, 0, true},
 	"C": {Dim{I: 1, T: 1}, 1, 1, 0, true}, "F": {Dim{M: -1, L: -2, T: 4, I: 2}, 1, 1, 0, true},
-	"lx": {Dim{J: 1, L: -2}, 1, 1, 0, false}, "rad": {None, 1, 1, 0, true}, "deg": {None, math.Pi, 180, 0, false},
+	"lx": {Dim{J: 1, L: -2}, 1, 1, 0, false}, "rad": {Dim{A: 1}, 1, 1, 0, true}, "deg": {Dim{A: 1}, math.Pi, 180, 0, false},
 	"eV": {Dim{M: 1, L: 2, T: -2}, 1.602176634e-19, 1, 0, true}, "gn": {Dim{L: 1, T: -2}, 980665, 100000, 0, false},
 }
 
@@ -175,15 +199,22 @@ var aliases = map[string]string{
 }
 
 // ParseUnit reads a UCUM unit: atoms with prefixes and whole exponents, joined
-// by "." and "/" ("mL/min", "m/s2", "mmol/L", "1/s"). Absolute temperatures
-// can't be composed: rates of temperature are in K.
+// by "." (or "*") and "/" ("mL/min", "m/s2", "mmol/L", "1/s"). Absolute
+// temperatures can't be composed: rates of temperature are in K. Nothing at all
+// is the dimensionless unit.
 func ParseUnit(s string) (Unit, error) {
 	s = strings.TrimSpace(s)
+	if len(s) > MaxUnit {
+		return Unit{}, fmt.Errorf("unit %.20q… is longer than %d bytes", s, MaxUnit)
+	}
 	if a, ok := aliases[s]; ok {
 		s = a
 	}
+	if s == "1" {
+		return One, nil
+	}
 	u := Unit{num: 1, den: 1}
-	sign, rest := int8(1), s
+	sign, rest := 1, s
 	for {
 		i := strings.IndexAny(rest, "./*")
 		tok := rest
@@ -194,78 +225,90 @@ func ParseUnit(s string) (Unit, error) {
 			return Unit{}, fmt.Errorf("unit %q: %w", s, err)
 		}
 		if i < 0 {
-			break
+			return u, nil
 		}
-		sign = 1
 		if rest[i] == '/' {
-			sign = -1
+			sign, u.symbol = -1, u.symbol+"/"
+		} else {
+			sign, u.symbol = 1, u.symbol+"."
 		}
 		rest = rest[i+1:]
 	}
-	if s == "1" {
-		return One, nil
-	}
-	u.symbol = s
-	return u, nil
 }
 
 // times multiplies u by one token, an atom with an optional prefix and
 // exponent, raised to sign.
-func (u *Unit) times(tok string, sign int8, alone bool) error {
+func (u *Unit) times(tok string, sign int, alone bool) error {
 	name, exp := splitExponent(tok)
-	a, ok := lookupAtom(name)
+	a, name, ok := lookupAtom(name)
 	if !ok {
 		return unknownUnit(tok)
 	}
 	if a.dim.Point && !(alone && exp == 1) {
 		return fmt.Errorf("an absolute temperature can't be part of a composed unit; use K")
 	}
-	u.offset = a.offset
+	u.symbol += name
+	if exp != 1 {
+		u.symbol += strconv.Itoa(exp)
+	}
+	if a.dim.Point {
+		u.dim, u.num, u.den, u.offset = a.dim, a.num, a.den, a.offset
+		return nil
+	}
 	if exp < 0 {
 		exp, sign = -exp, -sign
 	}
 	for range exp {
 		if sign > 0 {
 			u.num, u.den = u.num*a.num, u.den*a.den
+			u.dim, ok = u.dim.Mul(a.dim)
 		} else {
 			u.num, u.den = u.num*a.den, u.den*a.num
+			u.dim, ok = u.dim.Div(a.dim)
 		}
-		d := a.dim
-		if sign < 0 {
-			d = Dim{-d.L, -d.M, -d.T, -d.I, -d.Θ, -d.N, -d.J, d.Point}
+		// An infinite part would make every value 0, or no number.
+		if !ok || u.num > 1e100 || u.den > 1e100 || u.num < 1e-100 || u.den < 1e-100 {
+			return fmt.Errorf("it goes beyond what can be converted")
 		}
-		point := d.Point
-		d.Point = false
-		u.dim, _ = u.dim.Mul(d)
-		u.dim.Point = point
+		u.reduce()
 	}
 	return nil
 }
 
+// reduce keeps both parts of the ratio small, so that they stay exact.
+func (u *Unit) reduce() {
+	if g := gcd(u.num, u.den); g > 1 {
+		u.num, u.den = u.num/g, u.den/g
+	}
+}
+
+// splitExponent cuts "m2" or "s-1" in two. What is no exponent stays with the
+// name, so that it is not found.
 func splitExponent(tok string) (string, int) {
 	i := len(tok)
 	for i > 0 && (tok[i-1] >= '0' && tok[i-1] <= '9') {
 		i--
 	}
-	if i > 0 && i < len(tok) && tok[i-1] == '-' {
-		i--
-	}
-	if i == 0 || i == len(tok) {
+	if i == 0 || i != len(tok)-1 || tok[i] == '0' {
 		return tok, 1
 	}
-	n, err := strconv.Atoi(tok[i:])
-	if err != nil || n == 0 || n > 9 || n < -9 {
+	n := int(tok[i] - '0')
+	if tok[i-1] == '-' {
+		i, n = i-1, -n
+	}
+	if i == 0 || tok[:i] == "1" {
 		return tok, 1
 	}
 	return tok[:i], n
 }
 
-func lookupAtom(s string) (atom, bool) {
+// lookupAtom finds an atom with an optional prefix, and how it is spelled.
+func lookupAtom(s string) (atom, string, bool) {
 	if a, ok := aliases[s]; ok && s != "" {
 		s = a
 	}
 	if a, ok := atoms[s]; ok {
-		return a, true
+		return a, s, true
 	}
 	for _, cut := range []int{1, 2} { // "µ" is two bytes
 		if len(s) <= cut {
@@ -284,10 +327,10 @@ func lookupAtom(s string) (atom, bool) {
 			if g := gcd(a.num, a.den); g > 1 {
 				a.num, a.den = a.num/g, a.den/g
 			}
-			return a, true
+			return a, p + rest, true
 		}
 	}
-	return atom{}, false
+	return atom{}, "", false
 }
 
 func gcd(a, b float64) float64 {
@@ -300,6 +343,15 @@ func gcd(a, b float64) float64 {
 	return a
 }
 
+// UnitHint is what to say beside an error of ParseUnit or ParseQuantity that
+// names no unit which was meant.
+func UnitHint(err error) string {
+	if err == nil || !strings.Contains(err.Error(), "is not a unit") || strings.Contains(err.Error(), "did you mean") {
+		return ""
+	}
+	return "units are those of UCUM, such as mL, mL/min, degC, K, rpm, nm, 1"
+}
+
 func unknownUnit(tok string) error {
 	var names []string
 	for n, a := range atoms {
@@ -307,6 +359,9 @@ func unknownUnit(tok string) error {
 		if a.prefixes {
 			names = append(names, "m"+n, "u"+n, "n"+n, "k"+n)
 		}
+	}
+	if tok == "" {
+		return fmt.Errorf("a unit is missing beside a . or /")
 	}
 	if near := Nearest(tok, names); near != "" {
 		return fmt.Errorf("%q is not a unit; did you mean %q?", tok, near)

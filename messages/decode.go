@@ -87,17 +87,17 @@ func (t *tree) read(d *json.Decoder, path string, depth int, is *lab.Issues) err
 
 func (t *tree) readObject(d *json.Decoder, path string, depth int, is *lab.Issues) error {
 	t.kind = '{'
+	seen := map[string]bool{}
 	for d.More() {
 		k, err := d.Token()
 		if err != nil {
 			return err
 		}
 		key := k.(string)
-		for _, have := range t.keys {
-			if have == key {
-				*is = append(*is, lab.Issue{Code: "duplicate_key", Path: join(path, key), Say: fmt.Sprintf("%q is given twice", key)})
-			}
+		if seen[key] {
+			*is = append(*is, lab.Issue{Code: "duplicate_key", Path: join(path, key), Say: fmt.Sprintf("%q is given twice", key)})
 		}
+		seen[key] = true
 		v := &tree{}
 		t.keys, t.vals = append(t.keys, key), append(t.vals, v)
 		if err := v.read(d, join(path, key), depth+1, is); err != nil {
@@ -278,7 +278,11 @@ func (t *tree) intoQuantity(v reflect.Value, path string, is *lab.Issues) {
 			n, err := lab.ParseNumber(e.raw)
 			if e.kind != '0' || err != nil {
 				ok = false
-				add("wrong_type", join(path, k), e.describe(), fmt.Sprintf("%s is %s; a finite number is wanted", join(path, k), e.describe()), "")
+				code := "wrong_type"
+				if e.kind == '0' {
+					code = "not_finite"
+				}
+				add(code, join(path, k), e.describe(), fmt.Sprintf("%s is %s; a finite number is wanted", join(path, k), e.describe()), "")
 			}
 			q.Value = n
 		case "unit":

@@ -50,7 +50,7 @@ func (r *parser) unit(n *strict.Node) lab.Type {
 	}
 	u, err := lab.ParseUnit(text)
 	if err != nil {
-		r.add(n.Pos(), "bad_unit", "", "%v", err)
+		r.add(n.Pos(), "bad_unit", lab.UnitHint(err), "%v", err)
 		return lab.Type{}
 	}
 	return lab.Type{Kind: lab.Number, Unit: u}

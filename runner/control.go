@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"labgate/lab"
 	"labgate/messages"
 )
 
@@ -23,16 +24,8 @@ func (c *Core) control(now time.Time, e ControlAsked) {
 	}
 	switch e.Control.Action {
 	case messages.ControlRuns:
-		reply.OK, reply.Runs = true, c.Runs(own)
-		if e.Control.Run != "" {
-			reply.Runs = nil
-			for _, i := range c.Runs(own) {
-				if i.Run == e.Control.Run {
-					reply.Runs = append(reply.Runs, i)
-				}
-			}
-		}
-		reply.Say = plural(len(reply.Runs), "run")
+		reply.OK = true
+		reply.Runs, reply.Say = listed(c.Runs(own), e.Control.Run)
 	case messages.ControlVerdict:
 		rec := c.verdicts[proposalKey(e.Principal, &proposal{Proposal: messages.Proposal{Key: e.Control.Key}})]
 		if rec == nil || !rec.durable {
@@ -51,6 +44,38 @@ func (c *Core) control(now time.Time, e ControlAsked) {
 	default:
 		reply.Say = fmt.Sprintf("%q can't be asked here", e.Control.Action)
 	}
+}
+
+// mostListed bounds a list of runs, so that it fits into a message for ever.
+const mostListed = 1000
+
+// listed is one run in full; or every run that is not over and the newest of
+// those that are, without their tables.
+func listed(runs []messages.RunInfo, id string) ([]messages.RunInfo, string) {
+	var list []messages.RunInfo
+	for n, i := range runs {
+		switch {
+		case id != "":
+			if i.Run == id {
+				list = append(list, i)
+			}
+			continue
+		case i.Ended != nil && n < len(runs)-mostListed:
+			continue
+		}
+		short := map[string]lab.Value{}
+		for name, v := range i.Outputs {
+			if v.Kind != lab.Table {
+				short[name] = v
+			}
+		}
+		i.Outputs = short
+		list = append(list, i)
+	}
+	if id == "" && len(list) < len(runs) {
+		return list, fmt.Sprintf("%d of %s, the newest", len(list), plural(len(runs), "run"))
+	}
+	return list, plural(len(list), "run")
 }
 
 // end aborts or cancels a run, wherever it is.

@@ -73,7 +73,7 @@ type record struct {
 	content string // hash of the proposal
 	verdict messages.Verdict
 	durable bool
-	waiters []any // deliveries of the same proposal that came before it was durable
+	waiters []Proposed // deliveries of it that came before it was durable
 }
 
 // New makes a Core.

@@ -43,11 +43,8 @@ func (c *Core) proposed(now time.Time, e Proposed) {
 		return
 	}
 	v := messages.Verdict{Proposal: p.ID, Key: p.Key, Principal: e.Principal, Hashes: messages.Hashes{Lab: c.o.Lab.Hash, Rules: c.o.RulesHash}}
-	if p.ID == "" {
-		v.Stream = e.StreamSeq
-	}
 	r := c.judge(now, e.Principal, p, issues, &v)
-	rec := &record{content: p.content, verdict: v, waiters: []any{e.Token}}
+	rec := &record{content: p.content, verdict: v, waiters: []Proposed{e}}
 	c.verdicts[key] = rec
 	pe := c.entry(now, "proposal/v1", e.Principal, nil, proposalBody{p.content, p.Proposal, string(clip(e.Data, 4096)), len(issues) > 0})
 	pe.Key = key
@@ -59,9 +56,8 @@ func (c *Core) proposed(now time.Time, e Proposed) {
 			return
 		}
 		rec.durable = true
-		c.do(Publish{Principal: e.Principal, Document: v})
-		for _, t := range rec.waiters {
-			c.do(Acknowledge{t})
+		for _, w := range rec.waiters {
+			c.tell(w, v)
 		}
 		rec.waiters = nil
 		if r != nil {
@@ -70,6 +66,16 @@ func (c *Core) proposed(now time.Time, e Proposed) {
 			c.queue = append(c.queue, r)
 		}
 	}, pe, ve)
+}
+
+// tell answers one delivery. Where the proposal had no readable id its sender
+// knows the answer by the delivery's place in the queue.
+func (c *Core) tell(e Proposed, v messages.Verdict) {
+	if v.Proposal == "" {
+		v.Stream = e.StreamSeq
+	}
+	c.do(Publish{Principal: e.Principal, Document: v})
+	c.do(Acknowledge{e.Token})
 }
 
 // proposalBody is what the journal keeps: enough to bind the plan again.
@@ -95,26 +101,28 @@ func (c *Core) repeated(now time.Time, e Proposed, p *proposal, rec *record) {
 			Issues: lab.Issues{{Code: "key_reused", Path: "key", Got: p.Key, Say: fmt.Sprintf("key %q was used for another proposal", p.Key), Hint: "a new proposal needs a new key"}}}
 		v.Say = v.Issues[0].Say
 		c.note(c.entry(now, "key_reused/v1", e.Principal, nil, v))
-		c.do(Publish{Principal: e.Principal, Document: v})
-		c.do(Acknowledge{e.Token})
+		c.tell(e, v)
 		return
 	}
 	if !rec.durable {
-		rec.waiters = append(rec.waiters, e.Token)
+		rec.waiters = append(rec.waiters, Proposed{Principal: e.Principal, StreamSeq: e.StreamSeq, Token: e.Token})
 		return
 	}
-	c.do(Publish{Principal: e.Principal, Document: rec.verdict})
-	c.do(Acknowledge{e.Token})
+	c.tell(e, rec.verdict)
 }
 
 func (c *Core) note(entries ...lab.Entry) { c.do(Note{entries}) }
+
+// mostIssues bounds a verdict: beyond it a sender needs the count, not the list.
+const mostIssues = 100
 
 // judge fills the verdict with every issue at once. It returns a run to queue
 // if there is none.
 func (c *Core) judge(now time.Time, who string, p *proposal, issues lab.Issues, v *messages.Verdict) *run {
 	issues = append(issues, c.mayPropose(now, who, p)...)
 	if p.NotAfter != nil && !now.Before(*p.NotAfter) {
-		issues = append(issues, lab.Issue{Code: "expired", Path: "not_after", Got: p.NotAfter.Format(time.RFC3339), Say: "the proposal has expired: its not_after is past"})
+		expired := lab.Issue{Code: "expired", Path: "not_after", Got: p.NotAfter.Format(time.RFC3339), Say: "the proposal has expired: its not_after is past"}
+		issues = append(issues, without(lab.Issues{expired}, issues)...)
 	}
 	proto, more := c.findProtocol(who, p)
 	issues = append(issues, more...)
@@ -138,6 +146,9 @@ func (c *Core) judge(now time.Time, who string, p *proposal, issues lab.Issues, 
 	}
 	if len(issues) == 0 && len(c.queue) >= c.o.MaxQueue {
 		issues = append(issues, lab.Issue{Code: "busy", Say: fmt.Sprintf("%s wait already", plural(len(c.queue), "run")), Hint: "try again in a minute, under a new key"})
+	}
+	if more := len(issues) - mostIssues; more > 0 {
+		issues = append(issues[:mostIssues:mostIssues], lab.Issue{Code: "too_many_issues", Say: fmt.Sprintf("and %s more", plural(more, "issue"))})
 	}
 	v.Issues = issues
 	if len(issues) > 0 || plan == nil {

@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"sort"
@@ -49,6 +48,7 @@ type run struct {
 	events    map[string]int // by descriptor
 	abort     *Abort         // asked before there were leases
 	held      bool           // found unfinished after a restart
+	restored  bool           // accepted before a restart and not begun: it waits for held runs to be ended by a person
 }
 
 // runCommand is a command that a run waits for.
@@ -81,9 +81,15 @@ func (r *run) active() bool { return r.state == Leasing || r.state == Running ||
 // startWaiting gives instruments to the runs that wait, oldest first. A run
 // that waits keeps its instruments from younger ones: nobody starves.
 func (c *Core) startWaiting(now time.Time) {
-	taken := map[string]bool{}
+	taken, held := map[string]bool{}, map[string]bool{}
 	for _, id := range c.order {
-		if r := c.runs[id]; r.active() {
+		r := c.runs[id]
+		if r.state == Held {
+			for _, in := range r.plan.Instruments {
+				held[in] = true
+			}
+		}
+		if r.active() {
 			for _, in := range r.plan.Instruments {
 				taken[in] = true
 			}
@@ -97,7 +103,7 @@ func (c *Core) startWaiting(now time.Time) {
 		}
 		free := !r.tryAt.After(now)
 		for _, in := range r.plan.Instruments {
-			free = free && !taken[in]
+			free = free && !taken[in] && !(r.restored && held[in])
 			taken[in] = true
 		}
 		if !free {
@@ -213,11 +219,24 @@ func (c *Core) begin(now time.Time, r *run) {
 	for name, b := range r.plan.Bindings {
 		roles[name] = b.Instrument.Name
 	}
-	c.document(now, r, messages.RunStart{UID: r.id, Principal: r.principal, Proposal: r.proposal.ID, Campaign: r.proposal.Campaign,
+	start := messages.RunStart{UID: r.id, Principal: r.principal, Proposal: r.proposal.ID, Campaign: r.proposal.Campaign,
 		Protocol: messages.ProtocolRef{Name: r.plan.Protocol.Name, Version: r.plan.Protocol.Version, Hash: r.plan.Protocol.Hash}, Inputs: r.plan.Inputs, Roles: roles,
 		Hypothesis: r.proposal.Hypothesis, Predicts: r.proposal.Predicts, Labels: r.proposal.Labels, Samples: r.proposal.Samples,
-		Hashes: messages.Hashes{Protocol: r.plan.Protocol.Hash, Plan: r.plan.Hash, Lab: c.o.Lab.Hash, Rules: c.o.RulesHash}})
-	c.stepMachine(now, r, Begin{})
+		Hashes: messages.Hashes{Protocol: r.plan.Protocol.Hash, Plan: r.plan.Hash, Lab: c.o.Lab.Hash, Rules: c.o.RulesHash}}
+	// That the run has begun is durable before its first command: else a crash
+	// in between would leave a run that looks as if it had never begun, and it
+	// would be carried out a second time.
+	c.append(func(now time.Time, _ []lab.Ref, err error) {
+		if err != nil {
+			c.releaseAll(r)
+			r.state, r.say, r.ended, r.machine = Failed, fmt.Sprintf("its start could not be made durable: %v", err), now, nil
+			return
+		}
+		c.do(Publish{r.principal, r.id, start})
+		if r.machine != nil {
+			c.stepMachine(now, r, Begin{})
+		}
+	}, c.entry(now, messages.KindRunStart, r.principal, r, start))
 }
 
 // document makes a run's document durable, then publishes it.
@@ -348,7 +367,7 @@ func (c *Core) outcomeOf(now time.Time, r *run, o lab.Outcome, ref lab.Ref) {
 func (c *Core) reading(now time.Time, e ReadingArrived) {
 	for _, id := range c.order {
 		if r := c.runs[id]; r.machine != nil && r.active() && r.machine.Wants(e.ID) {
-			c.stepMachine(now, r, ReadingCame{e.ID, e.Reading})
+			c.stepMachine(now, r, ReadingCame(e))
 		}
 	}
 }
@@ -358,11 +377,32 @@ func (c *Core) safety(now time.Time, s messages.Safety) {
 	if s.RunAction == "" {
 		return
 	}
+	if s.What == messages.SafetyStop {
+		c.emptyQueue(now, s)
+	}
 	for _, id := range s.Runs {
 		if r := c.runs[id]; r != nil && r.machine != nil && r.active() {
 			c.stepMachine(now, r, Abort{Reason: s.Say, Rule: s.Rule, Exit: messages.ExitAbort, Trip: s.What != messages.SafetyLeaseLost})
 		}
 	}
+}
+
+// emptyQueue ends the runs that wait for stopped instruments: whoever resets
+// the stop must not set them off.
+func (c *Core) emptyQueue(now time.Time, s messages.Safety) {
+	var keep []*run
+	for _, r := range c.queue {
+		touched := false
+		for _, in := range r.plan.Instruments {
+			touched = touched || containsText(s.Instruments, in)
+		}
+		if !touched || r.abort != nil { // a held run on its way to its finally goes on
+			keep = append(keep, r)
+			continue
+		}
+		c.neverStarted(now, r, messages.ExitAbort, s.Say)
+	}
+	c.queue = keep
 }
 
 // measured makes one step's values an event of the run.
@@ -439,98 +479,4 @@ func scores(predicts map[string]messages.Prediction, outputs map[string]lab.Valu
 		out[n] = s
 	}
 	return out
-}
-
-// Restore takes one entry of the journal, in order, before the first Step.
-func (c *Core) Restore(e lab.Entry) error {
-	var err error
-	switch e.Kind {
-	case "proposal/v1":
-		var b proposalBody
-		if err = json.Unmarshal(e.Body, &b); err == nil {
-			c.verdicts[e.Key] = &record{content: b.Content, durable: true, verdict: messages.Verdict{Proposal: b.Proposal.ID}}
-			c.restoring = &proposal{b.Proposal, b.Content}
-			c.restoringKey = e.Key
-		}
-	case "verdict/v1":
-		var v messages.Verdict
-		if err = json.Unmarshal(e.Body, &v); err == nil {
-			err = c.restoreVerdict(e, v)
-		}
-	case messages.KindRunStart:
-		if r := c.runs[e.Run]; r != nil {
-			r.started = e.Time
-		}
-	case messages.KindRunStop:
-		var d messages.RunStop
-		err = json.Unmarshal(e.Body, &d)
-		if r := c.runs[e.Run]; r != nil && err == nil {
-			r.ended, r.say, r.outputs = e.Time, d.Reason, d.Outputs
-			r.state = map[string]RunState{messages.ExitSuccess: Done, messages.ExitAbort: Aborted}[d.ExitStatus]
-			if r.state == "" {
-				r.state = Failed
-			}
-		}
-	case "outcome/v1":
-		var o lab.Outcome
-		err = json.Unmarshal(e.Body, &o)
-		if r := c.runs[e.Run]; r != nil && err == nil {
-			c.outcome(e.Time, messages.Outcome{Run: e.Run, Outcome: o})
-		}
-	}
-	if err != nil {
-		return lab.E("runner: restore", e.Instrument, lab.KindInternal, fmt.Errorf("%s: %w", e.Kind, err))
-	}
-	return nil
-}
-
-// restoreVerdict puts back what was answered, and the run if there is one.
-func (c *Core) restoreVerdict(e lab.Entry, v messages.Verdict) error {
-	rec := c.verdicts[c.restoringKey]
-	if rec == nil || c.restoring == nil {
-		return nil // a key used again; nothing hangs on it
-	}
-	rec.verdict = v
-	p := c.restoring
-	c.restoring = nil
-	if v.Decision != messages.AcceptedDecision {
-		return nil
-	}
-	r := newRun(v.Run, v.Principal, p, nil, e.Time)
-	c.runs[r.id] = r
-	c.order = append(c.order, r.id)
-	proto, is := c.findProtocol(v.Principal, p)
-	if proto == nil || len(is) > 0 || proto.Hash != v.Hashes.Protocol {
-		r.say = "its protocol is not the one that was accepted"
-		return nil
-	}
-	plan, is := c.plan(proto, p)
-	if plan == nil || len(is) > 0 {
-		r.say = "its plan can't be bound any more"
-		return nil
-	}
-	r.plan = plan
-	return nil
-}
-
-// Restored ends the restore. A run that had begun is held until a person says
-// what becomes of it; one that had not begun waits in the queue as before.
-func (c *Core) Restored(now time.Time) []Action {
-	c.actions = nil
-	for _, id := range c.order {
-		r := c.runs[id]
-		if r.state != Queued {
-			continue
-		}
-		switch {
-		case r.plan == nil:
-			c.neverStarted(now, r, messages.ExitFail, "after a restart: "+r.say)
-		case r.started.IsZero():
-			c.queue = append(c.queue, r)
-		default:
-			r.state, r.held, r.say = Held, true, "the process went down while it ran; nothing moves until a person ends it"
-			c.note(c.entry(now, "run_held/v1", r.principal, r, map[string]any{"why": r.say, "in_doubt": r.doubts}))
-		}
-	}
-	return c.actions
 }

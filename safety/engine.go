@@ -31,6 +31,7 @@ type Engine struct {
 type tripState struct {
 	rule         *Rule
 	windows      *expr.State
+	looked       bool // evaluated at all
 	everKnown    bool
 	unknownSince time.Time
 	knownSince   time.Time
@@ -51,7 +52,6 @@ type heldRule struct {
 	windows   *expr.State
 	lostSince time.Time
 	next      time.Time
-	gone      bool // already reported
 }
 
 // scoped is a run's own limit: it may only tighten.
@@ -195,13 +195,13 @@ func (e *Engine) Next() time.Time {
 	var next time.Time
 	for _, t := range e.trips {
 		next = earlier(next, t.next)
-		if t.next.IsZero() && !t.everKnown {
-			next = earlier(next, e.startBy) // not looked at yet
+		if !t.looked {
+			next = earlier(next, e.startBy)
 		}
 	}
 	for _, o := range e.out {
 		for _, h := range o.held {
-			if !h.gone {
+			if !o.permit.revoked() {
 				next = earlier(next, h.next)
 			}
 		}
@@ -256,7 +256,7 @@ func (e *Engine) evalTrips(now time.Time, due []*tripState) []Event {
 // schedule says when time alone may change what a trip is: a reading that
 // grows stale, the time unknown that is up, the good data that clear it.
 func (e *Engine) schedule(now time.Time, t *tripState) {
-	t.next = e.nextLook(now, t.rule.expr, t.windows)
+	t.looked, t.next = true, e.nextLook(now, t.rule.expr, t.windows)
 	if !t.unknownSince.IsZero() && !e.latched(t.rule.ID) {
 		t.next = earlier(t.next, laterThan(now, t.unknownSince.Add(t.rule.UnknownFor)))
 	}
@@ -289,11 +289,12 @@ func (e *Engine) evalHeld(now time.Time) []Event {
 	var events []Event
 	env := e.env(now)
 	for _, o := range e.out {
+		if o.permit.revoked() {
+			continue // it ends already
+		}
 		e.loadArgs(o.args)
+		begun := o.permit.spent()
 		for _, h := range o.held {
-			if h.gone {
-				continue
-			}
 			truth := h.rule.expr.Truth(h.windows, env)
 			h.next = e.nextLook(now, h.rule.expr, h.windows)
 			if truth == expr.True {
@@ -303,11 +304,10 @@ func (e *Engine) evalHeld(now time.Time) []Event {
 			if h.lostSince.IsZero() {
 				h.lostSince = now
 			}
-			if left := h.rule.Grace - now.Sub(h.lostSince); left > 0 && o.permit.spent() {
+			if left := h.rule.Grace - now.Sub(h.lostSince); left > 0 && begun {
 				h.next = earlier(h.next, now.Add(left))
 				continue
 			}
-			h.gone = true
 			lost := &Lost{Command: o.cmd.ID, Rule: h.rule.ID, Inputs: e.used(now, h.rule.expr),
 				Say: fmt.Sprintf("%s needs %s, which is %s now", h.rule.ID, h.rule.expr.Source().Text, word(truth))}
 			o.permit.revoke(lost.Say)

@@ -19,7 +19,7 @@ func Parse(file string, data []byte, l *lab.Lab) (*Rules, lab.Issues) {
 		return nil, is
 	}
 	p := &parser{d: &strict.Decoder{Issues: is}, rules: newRules(l), broken: map[string]bool{}}
-	f := p.d.Map(root, "interlocks file", "interlocks", "signals", "rules")
+	f := p.d.Map(root, "file of interlocks", "interlocks", "signals", "rules")
 	p.rules.Name = p.d.Text(f.Require("interlocks"))
 	p.signals(f.Get("signals"))
 	list := p.d.List(f.Require("rules"))
@@ -92,7 +92,8 @@ func (p *parser) rule(n *strict.Node) *Rule {
 	case !validRuleID(r.ID):
 		p.add(id.Pos(), "bad_name", "lower-case letters, digits and dashes", "%q is not a rule id", r.ID)
 	}
-	kinds := 0
+	var kinds []string
+	var takes []string
 	for _, k := range []struct {
 		key  string
 		kind RuleKind
@@ -106,13 +107,17 @@ func (p *parser) rule(n *strict.Node) *Rule {
 		if f.Get(k.key) == nil {
 			continue
 		}
-		kinds++
+		kinds, takes = append(kinds, k.key), k.keys
 		r.Kind = k.kind
-		p.onlyKeys(f, k.key, k.keys)
 		k.read(f, r)
 	}
-	if kinds != 1 {
-		p.add(r.Pos, "rule_kind", "", "a rule is one of limit, permissive or trip; this one is %d of them", kinds)
+	switch len(kinds) {
+	case 0:
+		p.add(r.Pos, "rule_kind", "", "a rule is a limit, a permissive or a trip; this one is none of them")
+	case 1:
+		p.onlyKeys(f, kinds[0], takes)
+	default:
+		p.add(r.Pos, "rule_kind", "make them rules of their own", "one rule can't be a %s", strings.Join(kinds, " and a "))
 	}
 	return r
 }
@@ -180,7 +185,11 @@ func (p *parser) limit(f *strict.Fields, r *Rule) {
 		}
 		r.Targets = append(r.Targets, Target{id, arg.Name})
 		for _, b := range []limitEnd{low, high} {
-			if b.q != nil && b.q.Unit.Dim() != arg.Type.Unit.Dim() {
+			switch {
+			case b.q == nil || b.q.Unit.Dim() == arg.Type.Unit.Dim():
+			case b.q.Unit == lab.One:
+				p.add(b.node.Pos(), "no_unit", "write "+lab.Quantity{Value: b.q.Value, Unit: arg.Type.Unit}.String()+", if that is what you mean", "%s has no unit; %s of %s is a %s", b.q, arg.Name, id, arg.Type.Unit.Dim())
+			default:
 				p.add(b.node.Pos(), "wrong_dimension", "", "%s is a %s, %s of %s is a %s", b.q, b.q.Unit.Dim(), arg.Name, id, arg.Type.Unit.Dim())
 			}
 		}

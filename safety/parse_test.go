@@ -38,3 +38,36 @@ func TestBadFiles(t *testing.T) {
 		})
 	}
 }
+
+// FuzzParse: whatever comes, there are issues or there are rules, never both
+// and never a panic, and rules allow no less than nothing: every one of them
+// has something to guard.
+func FuzzParse(f *testing.F) {
+	files, err := filepath.Glob("testdata/bad/*.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	c := demo(f)
+	f.Add(c.Interlocks)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		rules, is := safety.Parse("fuzz.yaml", data, c.Lab)
+		if (rules == nil) != (len(is) > 0) {
+			t.Fatalf("rules %v with issues %v", rules, is)
+		}
+		if rules == nil {
+			return
+		}
+		for _, r := range rules.Rules {
+			if r.Kind == safety.TripRule && len(r.Do) == 0 || r.Kind != safety.TripRule && len(r.Targets) == 0 {
+				t.Errorf("rule %q guards nothing", r.ID)
+			}
+		}
+	})
+}

@@ -76,6 +76,8 @@ func (p *Permit) Live(cmd *lab.Command) error {
 // spent reports whether the first byte may have left, and nothing took it back.
 func (p *Permit) spent() bool { return p.state.Load() == permitSpent }
 
+func (p *Permit) revoked() bool { return p.state.Load() == permitRevoked }
+
 // revoke takes it back, spent or not. It comes before the stop is queued.
 func (p *Permit) revoke(why string) {
 	p.why.Store(&why)

@@ -11,6 +11,7 @@ package safety
 import (
 	"fmt"
 	"sort"
+	"strings"
 	"time"
 
 	"labgate/lab"
@@ -211,13 +212,16 @@ func (r *Rules) scope() expr.Scope { return ruleScope{rules: r} }
 
 // Lookup finds a property or an argument.
 func (s ruleScope) Lookup(name string) (expr.Symbol, error) {
-	if arg, ok := cutPrefix(name, "args."); ok && s.args != nil {
+	if arg, ok := strings.CutPrefix(name, "args."); ok && s.args != nil {
 		t, have := s.args[arg]
 		if !have {
 			return expr.Symbol{}, fmt.Errorf("%s: not every command of this rule has an argument %q", name, arg)
 		}
 		i := sort.SearchStrings(s.rules.argNames, arg)
 		return expr.Symbol{Slot: s.rules.argBase + i, Type: t}, nil
+	}
+	if strings.HasPrefix(name, "args.") {
+		return expr.Symbol{}, fmt.Errorf("%s: only a rule about commands has their arguments", name)
 	}
 	id, p, err := s.rules.lab.ResolveProperty(name)
 	if err != nil {
@@ -245,11 +249,4 @@ func (s ruleScope) Tripped(group string) (int, error) {
 		say += "; did you mean " + near + "?"
 	}
 	return 0, fmt.Errorf("%s", say)
-}
-
-func cutPrefix(s, prefix string) (string, bool) {
-	if len(s) > len(prefix) && s[:len(prefix)] == prefix {
-		return s[len(prefix):], true
-	}
-	return s, false
 }

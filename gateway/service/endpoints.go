@@ -229,7 +229,11 @@ func (s *Service) onControl(m lab.Message) {
 	case messages.ControlResolve:
 		s.events.Put(gateway.ResolveAsked{ID: r.ID, Command: r.Command, As: r.As, Principal: who, Reason: r.Reason, Reply: reply})
 	case messages.ControlStatus:
-		s.events.Put(gateway.StatusAsked{Reply: reply})
+		s.events.Put(gateway.StatusAsked{Reply: replyFunc(func(doc any) {
+			c := doc.(messages.ControlReply)
+			c.ID = r.ID
+			reply(c)
+		})})
 	case messages.ControlOutcome:
 		s.events.Put(gateway.OutcomeAsked{Command: r.Command, Reply: replyFunc(func(doc any) {
 			c := doc.(messages.CommandReply)

@@ -28,6 +28,7 @@ type owner struct {
 	refreshes []refreshRequest
 	interrupt context.CancelFunc // of the call under way
 	wedged    *time.Timer        // closes a link that does not come back for a stop
+	stopping  bool               // a stop is being sent; it has a watchdog of its own
 	lost      error              // the link says that it is gone
 	wake      chan struct{}
 
@@ -126,7 +127,7 @@ func (o *owner) lane(a gateway.Lane) {
 	if o.interrupt != nil {
 		o.interrupt()
 	}
-	if o.wedged == nil {
+	if o.wedged == nil && !o.stopping {
 		o.wedged = time.AfterFunc(wedgeWithin, o.breakOpen)
 	}
 	o.mu.Unlock()
@@ -279,7 +280,11 @@ func (o *owner) call(ctx context.Context, within time.Duration, f func(context.C
 func (o *owner) doStop(ctx context.Context, a stop) error {
 	ctx, cancel := context.WithTimeout(ctx, stopWithin)
 	defer cancel()
+	o.setStopping(true)
+	watchdog := time.AfterFunc(stopWithin+wedgeWithin, o.breakOpen)
 	r, err := o.link.Stop(ctx, a.Order)
+	watchdog.Stop()
+	o.setStopping(false)
 	kind := lab.KindOf(err)
 	if a.tries++; err != nil && (kind == lab.KindNotSent || kind == lab.KindUnavailable) && a.tries < stopTries {
 		o.mu.Lock()
@@ -295,6 +300,12 @@ func (o *owner) doStop(ctx context.Context, a stop) error {
 		}
 	}
 	return nil
+}
+
+func (o *owner) setStopping(on bool) {
+	o.mu.Lock()
+	o.stopping = on
+	o.mu.Unlock()
 }
 
 // doSend sends one command and stores what it returned before it says so.

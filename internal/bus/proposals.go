@@ -76,6 +76,13 @@ func (c *Conn) ConsumeProposals(ctx context.Context, fn func(Delivery)) error {
 			c.down(lab.Ef(op, "", lab.KindInternal, "a message on "+m.Subject()+" is no proposal"))
 			return
 		}
+		if isReceipt(m.Data()) {
+			// A sender may have its receipt sent to somebody else's subject; that
+			// does not make it a proposal of theirs.
+			c.down(lab.Ef(op, "", lab.KindInvalid, "a stream's receipt on "+m.Subject()+" is no proposal"))
+			_ = m.Ack() // one that is not acknowledged comes again, and is dropped again
+			return
+		}
 		fn(Delivery{Principal: principal, Data: m.Data(), Seq: meta.Sequence.Stream, Ack: m.Ack})
 	}, jetstream.PullMaxMessages(fetchMsgs), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 		if ctx.Err() == nil {

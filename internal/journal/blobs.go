@@ -39,7 +39,7 @@ func (b *Blobs) Put(ctx context.Context, data []byte) (string, error) {
 		return "", err
 	}
 	// What is there already may not be durable yet, or not be whole.
-	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) {
+	if have, err := readBlob(path); err == nil && bytes.Equal(have, data) {
 		err = errors.Join(syncFile(path), b.syncDirs(path))
 		if err != nil {
 			return "", lab.E(op, "", lab.KindUnavailable, err)
@@ -58,7 +58,10 @@ func (b *Blobs) Get(hash string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(path)
+	data, err := readBlob(path)
+	if errors.Is(err, errNoBlob) {
+		return nil, lab.E("journal: fetch", "", lab.KindContradicted, fmt.Errorf("%s was changed: %w", hash, err))
+	}
 	if err != nil {
 		return nil, lab.E("journal: fetch", "", lab.KindUnavailable, err)
 	}
@@ -66,6 +69,21 @@ func (b *Blobs) Get(hash string) ([]byte, error) {
 		return nil, lab.E("journal: fetch", "", lab.KindContradicted, fmt.Errorf("%s was changed", hash))
 	}
 	return data, nil
+}
+
+var errNoBlob = fmt.Errorf("it is no file of at most %d bytes", MaxBlob)
+
+// readBlob reads what Put may have written: never a device, never without
+// bounds.
+func readBlob(path string) ([]byte, error) {
+	st, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() || st.Size() > MaxBlob {
+		return nil, errNoBlob
+	}
+	return os.ReadFile(path)
 }
 
 // path spreads the values over folders. The name is checked: it may come from

@@ -74,11 +74,16 @@ func canonical(valid []byte) ([]byte, error) {
 	return c.out, nil
 }
 
+// maxDepth bounds the nesting of an entry. SQLite reads no JSON deeper than
+// 1000; an entry that only it refuses would look like a failing disk.
+const maxDepth = 200
+
 // canon reads src, which must be valid JSON in UTF-8, and writes out.
 type canon struct {
-	src []byte
-	i   int
-	out []byte
+	src   []byte
+	i     int
+	out   []byte
+	depth int
 }
 
 // next skips space and is the byte after it.
@@ -90,6 +95,10 @@ func (c *canon) next() byte {
 }
 
 func (c *canon) value() error {
+	if c.depth++; c.depth > maxDepth {
+		return fmt.Errorf("it is nested deeper than %d", maxDepth)
+	}
+	defer func() { c.depth-- }()
 	switch c.next() {
 	case '{':
 		return c.object()

@@ -119,8 +119,9 @@ func fileHash(dir string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
 }
 
-// walExists reports whether entries lie in SQLite's log, beside the file.
+// walExists reports whether entries lie in SQLite's log, beside the file, as
+// far as anybody can tell.
 func walExists(dir string) bool {
 	st, err := os.Stat(filepath.Join(dir, dbFile+"-wal"))
-	return err == nil && st.Size() > 0
+	return err != nil && !errors.Is(err, os.ErrNotExist) || err == nil && st.Size() > 0
 }

@@ -64,7 +64,7 @@ type Journal struct {
 	read     *sql.DB
 	w        *writer
 	queue    queue
-	slots    chan struct{} // held by each waiting Append
+	slots    chan struct{} // held by each Append from before it is queued until it is answered
 	closing  chan struct{}
 	done     chan struct{}
 	poisoned chan struct{}
@@ -88,7 +88,7 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	}
 	lock, err := takeLock(o.Dir)
 	if err != nil {
-		return nil, lab.E(op, "", lab.KindConflict, err)
+		return nil, lab.E(op, "", lockKind(err), err)
 	}
 	j := &Journal{dir: o.Dir, clock: o.Clock, lock: lock, slots: make(chan struct{}, maxWaiting),
 		closing: make(chan struct{}), done: make(chan struct{}), poisoned: make(chan struct{})}
@@ -119,6 +119,14 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// lockKind tells a lock that somebody holds from a folder that can't be used.
+func lockKind(err error) lab.Kind {
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return lab.KindConflict
+	}
+	return lab.KindUnavailable
+}
+
 // takeLock keeps a second process out of the folder.
 func takeLock(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
@@ -132,7 +140,7 @@ func takeLock(dir string) (*os.File, error) {
 		if pid := strings.TrimSpace(string(by[:n])); pid != "" {
 			who = "process " + pid
 		}
-		return nil, errors.Join(fmt.Errorf("the data folder %s is in use by %s", dir, who), f.Close())
+		return nil, errors.Join(fmt.Errorf("the data folder %s is in use by %s: %w", dir, who, err), f.Close())
 	}
 	_, err = f.WriteAt(fmt.Appendf(nil, "%-19d\n", os.Getpid()), 0)
 	if err != nil {
@@ -147,7 +155,7 @@ func (j *Journal) open(ctx context.Context, labName string) error {
 		return err
 	}
 	path := filepath.Join(j.dir, dbFile)
-	if j.db, err = sql.Open("sqlite3", "file:"+path+"?_journal_mode=WAL&_synchronous=FULL&_txlock=immediate&_busy_timeout=5000"); err != nil {
+	if j.db, err = sql.Open("sqlite3", fileURI(path)+"?_journal_mode=WAL&_synchronous=FULL&_txlock=immediate&_busy_timeout=5000"); err != nil {
 		return lab.E("journal", "", lab.KindUnavailable, err)
 	}
 	j.db.SetMaxOpenConns(1)
@@ -252,9 +260,11 @@ func (j *Journal) Append(ctx context.Context, entries ...lab.Entry) ([]lab.Ref, 
 	if err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, lab.E(op, "", lab.KindCancelled, err)
+	}
 	select {
-	case j.slots <- struct{}{}:
-		defer func() { <-j.slots }()
+	case j.slots <- struct{}{}: // the writer gives it back: what a caller gave up on still waits
 	case <-ctx.Done():
 		return nil, lab.E(op, "", lab.KindCancelled, ctx.Err())
 	case <-j.poisoned:
@@ -264,20 +274,22 @@ func (j *Journal) Append(ctx context.Context, entries ...lab.Entry) ([]lab.Ref, 
 	}
 	reply := make(chan result, 1)
 	if err := j.queue.put(request{rows: rows, reply: reply}); err != nil {
+		<-j.slots
 		return nil, lab.E(op, "", lab.KindUnavailable, err)
 	}
+	gaveUp := j.usable
 	select {
 	case r := <-reply:
 		return r.refs, r.err
 	case <-ctx.Done():
-		return nil, lab.E(op, "", lab.KindOutcomeUnknown, ctx.Err())
+		gaveUp = func(op string) error { return lab.E(op, "", lab.KindOutcomeUnknown, ctx.Err()) }
 	case <-j.poisoned:
 	}
 	select {
-	case r := <-reply: // it may have been committed before the poison
+	case r := <-reply: // it may have been answered at the same time
 		return r.refs, r.err
 	default:
-		return nil, j.usable(op)
+		return nil, gaveUp(op)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"labgate/lab"
 )
@@ -33,12 +34,17 @@ func (f Filter) where(from uint64) (string, []any) {
 	return q, args
 }
 
+// fileURI names a file to SQLite, whose URIs end a path at ? and #.
+func fileURI(path string) string {
+	return "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
+}
+
 func openReadOnly(dir string) (*sql.DB, error) {
 	path := filepath.Join(dir, dbFile)
 	if _, err := os.Stat(path); err != nil {
 		return nil, lab.E("journal: read", "", lab.KindUnavailable, fmt.Errorf("there is no journal in %s", dir))
 	}
-	db, err := sql.Open("sqlite3", "file:"+path+"?mode=ro&_query_only=1&_busy_timeout=5000")
+	db, err := sql.Open("sqlite3", fileURI(path)+"?mode=ro&_query_only=1&_busy_timeout=5000")
 	if err != nil {
 		return nil, lab.E("journal: read", "", lab.KindUnavailable, err)
 	}

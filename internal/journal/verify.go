@@ -122,6 +122,10 @@ func checkChain(ctx context.Context, db *sql.DB, h head, have bool) Report {
 		return Report{Problem: fmt.Sprintf("%s is not a journal of layout %d: %v", dbFile, Schema, err)}
 	}
 	rep := Report{OK: true, Head: genesis(name)}
+	var before uint64 // a walk from 1 would not see them, but Seen would
+	if err := db.QueryRowContext(ctx, `SELECT count(*) FROM entries WHERE seq < 1`).Scan(&before); err == nil && before > 0 {
+		return Report{Problem: "there are entries before the first one", Head: rep.Head}
+	}
 	named := !have || h.Seq == 0 && h.Hash == rep.Head
 	broken := ""
 	err = walk(ctx, db, 1, Filter{}, func(seq uint64, hash, row []byte) error {

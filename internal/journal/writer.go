@@ -173,6 +173,7 @@ func (j *Journal) commitGroup(group []request) {
 			results[i] = result{err: lab.E("journal: commit", "", lab.KindUnavailable, err)}
 		}
 		r.reply <- results[i]
+		<-j.slots
 	}
 }
 

@@ -250,7 +250,7 @@ func (d *Decoder) Quantity(n *Node) lab.Quantity {
 		if strings.Contains(err.Error(), "is not a unit") {
 			code = "bad_unit"
 		}
-		d.Issues.Add(n.pos, code, "", "%v", err)
+		d.Issues.Add(n.pos, code, lab.UnitHint(err), "%v", err)
 	}
 	return q
 }

@@ -277,13 +277,18 @@ func (g *gatewayPart) controlled(principal string, data []byte) {
 	}
 }
 
-// status asks the core what it knows, now.
+// status asks the core what it knows, now. The question is not the
+// laboratory's, so it is not in the trace; what fell due by it is.
 func (g *gatewayPart) status() messages.Status {
 	var s messages.Status
-	g.step(gateway.StatusAsked{Reply: reply(func(doc any) {
-		if r, ok := doc.(messages.ControlReply); ok && r.Status != nil {
-			s = *r.Status
+	for _, a := range g.core.Step(g.t.clock.now, gateway.StatusAsked{}) {
+		if answer, ok := a.(gateway.Answer); ok && answer.Reply == nil {
+			if r, ok := answer.Message.(messages.ControlReply); ok && r.Status != nil {
+				s = *r.Status
+			}
+			continue
 		}
-	})})
+		g.act(a)
+	}
 	return s
 }

@@ -47,7 +47,7 @@ var demo = sync.OnceValues(func() (*twin.Options, error) {
 	return o, nil
 })
 
-// make makes a twin of the demo lab whose instruments all answer.
+// makeTwin makes a twin of the demo lab whose instruments all answer.
 func makeTwin(t testing.TB, seed uint64, faults twin.Faults) *twin.Twin {
 	t.Helper()
 	o, err := demo()

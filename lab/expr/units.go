@@ -12,7 +12,7 @@ var kelvin = lab.Q(0, "K").Unit
 
 // fits reports whether a dimension can still be written as a unit.
 func fits(d lab.Dim) bool {
-	for _, e := range []int8{d.L, d.M, d.T, d.I, d.Θ, d.N, d.J} {
+	for _, e := range []int8{d.L, d.M, d.T, d.I, d.Θ, d.N, d.J, d.A} {
 		if e > maxExponent || e < -maxExponent {
 			return false
 		}
@@ -64,7 +64,7 @@ func baseUnit(d lab.Dim) lab.Unit {
 	for _, p := range []struct {
 		e    int8
 		name string
-	}{{d.M, "kg"}, {d.L, "m"}, {d.T, "s"}, {d.I, "A"}, {d.Θ, "K"}, {d.N, "mol"}, {d.J, "cd"}} {
+	}{{d.M, "kg"}, {d.L, "m"}, {d.T, "s"}, {d.I, "A"}, {d.Θ, "K"}, {d.N, "mol"}, {d.J, "cd"}, {d.A, "rad"}} {
 		name := p.name
 		if e := max(p.e, -p.e); e > 1 {
 			name = fmt.Sprintf("%s%d", name, e)

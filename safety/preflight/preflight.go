@@ -7,6 +7,8 @@
 package preflight
 
 import (
+	"slices"
+
 	"labgate/lab"
 	"labgate/protocols"
 	"labgate/safety"
@@ -53,6 +55,7 @@ func (c *check) step(s *protocols.Step) {
 		c.Refused.Add(s.Pos, "unknown_name", "", "step %s: %v", s.Path, err)
 		return
 	}
+	refused := len(c.Refused)
 	decided := c.limits(s, target)
 	var open []string
 	for _, id := range c.rules.For(target) {
@@ -60,16 +63,23 @@ func (c *check) step(s *protocols.Step) {
 			open = append(open, id)
 		}
 	}
+	signals := c.rules.Signals(target)
 	if spec.Effect != lab.Safe { // the run's own limits never bar the way to the safe state
 		for _, text := range c.plan.Limits() {
 			open = append(open, "limit "+text)
 		}
+		for _, id := range c.plan.LimitReads() {
+			if !slices.Contains(signals, id.String()) {
+				signals = append(signals, id.String())
+			}
+		}
 	}
-	if len(open) == 0 {
+	switch {
+	case len(open) > 0:
+		c.Live = append(c.Live, Live{Step: s.Path, Rules: open, Signals: signals})
+	case len(c.Refused) == refused:
 		c.Proved = append(c.Proved, s.Path)
-		return
 	}
-	c.Live = append(c.Live, Live{Step: s.Path, Rules: open, Signals: c.rules.Signals(target)})
 }
 
 // limits asks every limit on arguments that are known, and tells which those

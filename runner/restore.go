@@ -1,0 +1,105 @@
+package runner
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"labgate/lab"
+	"labgate/messages"
+)
+
+// Restore takes one entry of the journal, in order, before the first Step.
+func (c *Core) Restore(e lab.Entry) error {
+	var err error
+	switch e.Kind {
+	case "proposal/v1":
+		var b proposalBody
+		if err = json.Unmarshal(e.Body, &b); err == nil {
+			c.verdicts[e.Key] = &record{content: b.Content, durable: true, verdict: messages.Verdict{Proposal: b.Proposal.ID}}
+			c.restoring = &proposal{b.Proposal, b.Content}
+			c.restoringKey = e.Key
+		}
+	case "verdict/v1":
+		var v messages.Verdict
+		if err = json.Unmarshal(e.Body, &v); err == nil {
+			err = c.restoreVerdict(e, v)
+		}
+	case messages.KindRunStart:
+		if r := c.runs[e.Run]; r != nil {
+			r.started = e.Time
+		}
+	case messages.KindRunStop:
+		var d messages.RunStop
+		err = json.Unmarshal(e.Body, &d)
+		if r := c.runs[e.Run]; r != nil && err == nil {
+			r.ended, r.say, r.outputs = e.Time, d.Reason, d.Outputs
+			r.state = map[string]RunState{messages.ExitSuccess: Done, messages.ExitAbort: Aborted}[d.ExitStatus]
+			if r.state == "" {
+				r.state = Failed
+			}
+		}
+	case "outcome/v1":
+		var o lab.Outcome
+		err = json.Unmarshal(e.Body, &o)
+		if r := c.runs[e.Run]; r != nil && err == nil {
+			c.outcome(e.Time, messages.Outcome{Run: e.Run, Outcome: o})
+		}
+	}
+	if err != nil {
+		return lab.E("runner: restore", e.Instrument, lab.KindInternal, fmt.Errorf("%s: %w", e.Kind, err))
+	}
+	return nil
+}
+
+// restoreVerdict puts back what was answered, and the run if there is one.
+func (c *Core) restoreVerdict(e lab.Entry, v messages.Verdict) error {
+	rec := c.verdicts[c.restoringKey]
+	if rec == nil || c.restoring == nil {
+		return nil // a key used again; nothing hangs on it
+	}
+	rec.verdict = v
+	p := c.restoring
+	c.restoring = nil
+	if v.Decision != messages.AcceptedDecision {
+		return nil
+	}
+	r := newRun(v.Run, v.Principal, p, nil, e.Time)
+	c.runs[r.id] = r
+	c.order = append(c.order, r.id)
+	proto, is := c.findProtocol(v.Principal, p)
+	if proto == nil || len(is) > 0 || proto.Hash != v.Hashes.Protocol {
+		r.say = "its protocol is not the one that was accepted"
+		return nil
+	}
+	plan, is := c.plan(proto, p)
+	if plan == nil || len(is) > 0 {
+		r.say = "its plan can't be bound any more"
+		return nil
+	}
+	r.plan = plan
+	return nil
+}
+
+// Restored ends the restore. A run that had begun is held until a person says
+// what becomes of it; one that had not begun waits in the queue as before.
+func (c *Core) Restored(now time.Time) []Action {
+	c.actions = nil
+	for _, id := range c.order {
+		r := c.runs[id]
+		if r.state != Queued {
+			continue
+		}
+		switch {
+		case r.plan == nil:
+			c.neverStarted(now, r, messages.ExitFail, "after a restart: "+r.say)
+		case r.started.IsZero():
+			r.restored = true
+			c.queue = append(c.queue, r)
+		default:
+			r.state, r.held, r.say = Held, true, "the process went down while it ran; nothing moves until a person ends it"
+			c.note(c.entry(now, "run_held/v1", r.principal, r, map[string]any{"why": r.say, "in_doubt": r.doubts}))
+		}
+	}
+	return c.actions
+}
