@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -527,4 +526,3 @@ func wantIn(t testing.TB, what, text string, parts ...string) {
 // near reports whether two volumes in mL are the same, up to what one tick of
 // the world (10 ms) delivers at 20 mL/min.
 func near(got, want float64) bool { return got > want-0.004 && got < want+0.004 }
-
