@@ -47,7 +47,10 @@ func (c *checkCmd) Run(a *app) error {
 		r.Decision, r.Say = messages.AcceptedDecision, "no issues"
 		if len(r.Issues) > 0 {
 			bad++
-			r.Decision, r.Say = messages.RejectedDecision, "rejected: "+r.Issues.Error()
+			r.Decision, r.Say = messages.RejectedDecision, fmt.Sprintf("rejected: %d issues", len(r.Issues))
+			if len(r.Issues) == 1 {
+				r.Say = "rejected: " + r.Issues[0].Say
+			}
 		}
 		if a.json {
 			a.line(r)

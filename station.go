@@ -366,7 +366,7 @@ func notReady(st *messages.Status) string {
 
 // loadLab loads a lab folder, or a built-in lab by its name.
 func loadLab(dir string) (*configs.Config, error) {
-	if st, err := os.Stat(dir); err == nil && st.IsDir() {
+	if st, err := os.Stat(filepath.Join(dir, "lab.yaml")); err == nil && !st.IsDir() {
 		return configs.Load(os.DirFS(dir), dir)
 	}
 	if sub, err := fs.Sub(configs.Embedded(), "labs/"+filepath.Base(dir)); err == nil && lab.ValidName(dir) {

@@ -27,6 +27,7 @@ type owner struct {
 	sends     []gateway.Send
 	refreshes []refreshRequest
 	interrupt context.CancelFunc // of the call under way
+	breakOff  *time.Timer        // interrupts the call under way for a stop
 	wedged    *time.Timer        // closes a link that does not come back for a stop
 	stopping  bool               // a stop is being sent; it has a watchdog of its own
 	lost      error              // the link says that it is gone
@@ -66,6 +67,7 @@ const (
 	readWithin    = 2 * time.Second
 	exchangeIn    = 15 * time.Second
 	stopWithin    = 2 * time.Second
+	breakOffAfter = 100 * time.Millisecond // a healthy exchange ends by itself sooner, and leaves no late reply behind
 	wedgeWithin   = 500 * time.Millisecond // a call that ignores its context for longer loses the port
 	firstBackoff  = 100 * time.Millisecond
 	lastBackoff   = 5 * time.Second
@@ -124,14 +126,23 @@ func (o *owner) nudge() {
 func (o *owner) lane(a gateway.Lane) {
 	o.mu.Lock()
 	o.stops = append(o.stops, stop{Lane: a})
-	if o.interrupt != nil {
-		o.interrupt()
+	if o.breakOff == nil {
+		o.breakOff = time.AfterFunc(breakOffAfter, o.interruptCall)
 	}
 	if o.wedged == nil && !o.stopping {
 		o.wedged = time.AfterFunc(wedgeWithin, o.breakOpen)
 	}
 	o.mu.Unlock()
 	o.nudge()
+}
+
+// interruptCall breaks off the call that a stop waits for.
+func (o *owner) interruptCall() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.interrupt != nil && len(o.stops) > 0 {
+		o.interrupt()
+	}
 }
 
 // breakOpen closes a link under a call that does not come back.
@@ -411,6 +422,10 @@ func (o *owner) nextStop() (stop, bool) {
 		o.wedged.Stop()
 		o.wedged = nil
 	}
+	if o.breakOff != nil {
+		o.breakOff.Stop()
+		o.breakOff = nil
+	}
 	if len(o.stops) == 0 {
 		return stop{}, false
 	}
@@ -509,5 +524,8 @@ func (o *owner) refuseAll(err error) {
 	defer o.mu.Unlock()
 	if o.wedged != nil {
 		o.wedged.Stop()
+	}
+	if o.breakOff != nil {
+		o.breakOff.Stop()
 	}
 }
