@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"labgate/lab"
-	"labgate/sim/faces"
 )
 
 // With the hood's airflow gone a dose is refused by a rule with a name, and
@@ -288,12 +286,7 @@ func TestStopWithTheServerGone(t *testing.T) {
 	if err := s.waitReady(ready, nil); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the simulator's socket answers", func() bool {
-		c, err := faces.Dial(filepath.Join(l.data, "sim.sock"))
-		l.world = c
-		return err == nil
-	})
-	t.Cleanup(func() { _ = l.world.Close() }) // only its end is of interest
+	l.dialWorld()
 	agent := connectAs(t, l.data, "planner_1")
 	if v := agent.propose(proposal("p", "pour", "1.0.0", `,"inputs":{"temperature":{"value":40,"unit":"degC"},"volume":{"value":0.24,"unit":"mL"},"rate":{"value":0.6,"unit":"mL/min"}}`)); v.Decision != "accepted" {
 		t.Fatalf("%+v", v)

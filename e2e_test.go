@@ -294,19 +294,29 @@ type twoProcesses struct {
 func startLab(t testing.TB) *twoProcesses {
 	t.Helper()
 	l := &twoProcesses{TB: t, lab: benchLab(t), data: tempDir(t)}
-	l.sim = launch(t, "sim", "--data", l.data)
+	l.startSim()
 	l.startServe()
-	eventually(t, "the simulator's socket answers", func() bool {
-		c, err := faces.Dial(filepath.Join(l.data, "sim.sock"))
-		l.world = c
+	return l
+}
+
+// startSim starts a world, for the first time or anew.
+func (l *twoProcesses) startSim() {
+	l.Helper()
+	l.sim = launch(l, "sim", "--data", l.data)
+	l.dialWorld()
+}
+
+// dialWorld connects to the simulator's socket.
+func (l *twoProcesses) dialWorld() {
+	l.Helper()
+	var world *faces.Control
+	eventually(l, "the simulator's socket answers", func() (ok bool) {
+		var err error
+		world, err = faces.Dial(filepath.Join(l.data, "sim.sock"))
 		return err == nil
 	})
-	t.Cleanup(func() {
-		if err := l.world.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return l
+	l.world = world
+	l.Cleanup(func() { _ = world.Close() }) // only its end is of interest
 }
 
 // startServe starts the station, for the first time or again.

@@ -237,3 +237,42 @@ func TestJSONLines(t *testing.T) {
 	eventually(t, "the run is aborted", func() bool { return l.run(newest.Run).State == "aborted" })
 	jsonLines(t, l.serve.out.String())
 }
+
+// The instruments vanish and come back, over all three wires: the station says
+// so of each, trips on what it can't know, and goes on by a person's word.
+func TestInstrumentsGoneAndBack(t *testing.T) {
+	t.Parallel()
+	l := startLab(t)
+	answering := func() (n int) {
+		_, status := l.runs()
+		for _, x := range status.Links {
+			if x.Up {
+				n++
+			}
+		}
+		return n
+	}
+	if n := answering(); n != 9 {
+		t.Fatalf("%d of 9 instruments answer", n)
+	}
+	l.sim.kill()
+	eventually(t, "no instrument answers", func() bool { return answering() == 0 })
+	eventually(t, "what can't be known trips", func() bool { return strings.Contains(l.latched(), "runaway") })
+	wantIn(t, "runs", l.must(exitDone, "runs").stdout, "LINK      room does not answer", "LINK      pump_a does not answer", "LINK      reactor does not answer", "runaway tripped: reactor_temperature > 95 degC is unknown for 3 s")
+	wantIn(t, "submit", l.must(exitRefused, "submit", "coat-films").stdout, "cell is not connected")
+	if r := l.must(exitRefused, "stop"); !strings.Contains(r.stderr, "instruments are NOT confirmed to be safe") {
+		t.Errorf("a stop of instruments that are gone: %v", r)
+	}
+	l.startSim()
+	eventually(t, "every instrument answers again", func() bool { return answering() == 9 })
+	eventually(t, "an operator resets what is latched", func() bool {
+		for _, rule := range strings.Fields(l.latched()) {
+			l.labgate("reset", rule, "--reason", "the instruments are back")
+		}
+		return l.latched() == ""
+	})
+	l.submitted("coat-films", "--input", "films=1")
+	if c := l.count("cell"); c.Films != 1 {
+		t.Errorf("%+v", c)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sort"
@@ -118,10 +119,22 @@ func (f folder) writeSim(addresses map[string]string) error {
 	return os.Rename(tmp, f.simFile())
 }
 
+// simAddress is where a simulated instrument is, as long as its simulator
+// lives: ports and terminals of one that is gone may be somebody else's by now.
 func (f folder) simAddress(name string) (string, error) {
+	gone := func(err error) error {
+		return fmt.Errorf("no simulator runs here (start: labgate sim --data %s): %w", f, err)
+	}
+	alive, err := net.DialTimeout("unix", f.path("sim.sock"), time.Second)
+	if err != nil {
+		return "", gone(err)
+	}
+	if err := alive.Close(); err != nil {
+		return "", gone(err)
+	}
 	b, err := os.ReadFile(f.simFile())
 	if err != nil {
-		return "", fmt.Errorf("no simulator runs here (start: labgate sim --data %s): %w", f, err)
+		return "", gone(err)
 	}
 	var m map[string]string
 	if err := json.Unmarshal(b, &m); err != nil {

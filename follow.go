@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"labgate/internal/bus"
 	"labgate/lab"
 	"labgate/messages"
@@ -89,6 +91,9 @@ func (f *follower) ask() (over bool, err error) {
 		c = messages.Control{Action: messages.ControlRuns, Run: f.run}
 	}
 	r, err := f.s.control(f.a.ctx, c)
+	if errors.Is(err, nats.ErrConnectionClosed) {
+		return true, fmt.Errorf("the connection is over for good (%w); what was asked for goes on (labgate runs)", err)
+	}
 	if err != nil {
 		if !f.lost && f.a.ctx.Err() == nil {
 			f.a.log(fmt.Sprintf("the station does not answer (%v); this goes on asking", err))

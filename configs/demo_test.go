@@ -37,7 +37,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("%d vectors, errors %v", n, p.Errors)
 	}
 
-	wantSafe := []lab.CommandID{{Instrument: "reactor", Component: "jacket", Command: "heat_off"}, {Instrument: "reactor", Component: "vessel", Command: "shut"}}
+	wantSafe := []lab.SafeStep{{Command: lab.CommandID{Instrument: "reactor", Component: "jacket", Command: "heat_off"}}, {Command: lab.CommandID{Instrument: "reactor", Component: "vessel", Command: "shut"}}}
 	if d := cmp.Diff(wantSafe, c.Lab.Instrument("reactor").Safe); d != "" {
 		t.Error(d)
 	}

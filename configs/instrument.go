@@ -263,6 +263,22 @@ func resolveLimit(in *lab.Instrument, path string) (lab.Limit, lab.Type, error) 
 	return lab.Limit{Component: id.Component, Name: id.Command, Arg: a.Name}, a.Type, nil
 }
 
+// safeOf lists what a safe list may name.
+func safeOf(in *lab.Instrument, comp string) string {
+	var names []string
+	for _, c := range in.Profile.Components {
+		for _, cmd := range c.Class.Commands {
+			if cmd.Effect == lab.Safe && (comp == "" || comp == c.Name || in.Profile.Component(comp) == nil) {
+				names = append(names, c.Name+"."+cmd.Name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return "nothing here is safe by its class: keep"
+	}
+	return "one of " + strings.Join(names, ", ") + "; or keep"
+}
+
 // safe reads what brings the instrument to its safe state: safe commands in
 // order, or keep.
 func (r *labReader) safe(n *strict.Node, in *lab.Instrument) {
@@ -284,18 +300,18 @@ func (r *labReader) safe(n *strict.Node, in *lab.Instrument) {
 		id, c, err := in.ResolveCommand(comp, name)
 		switch {
 		case err != nil:
-			r.add(e.Pos(), "unknown_name", "", "safe: %v", err)
+			r.add(e.Pos(), "unknown_name", safeOf(in, comp), "safe: %v", err)
 			continue
 		case c.Effect != lab.Safe:
 			r.add(e.Pos(), "not_safe", "only a safe command may run without being asked about", "safe: %s is %s by its class, not safe", id, c.Effect)
 			continue
 		}
 		for _, other := range in.Safe {
-			if other == id {
+			if other.Command == id {
 				r.add(e.Pos(), "duplicate", "", "safe: %s stands there twice", id)
 			}
 		}
-		in.Safe = append(in.Safe, id)
+		in.Safe = append(in.Safe, lab.SafeStep{Command: id})
 	}
 	switch {
 	case len(list) == 0:

@@ -84,7 +84,7 @@ func (r profileReader) properties(n *strict.Node) {
 
 func (r profileReader) propertyMap(e entry, f *strict.Fields, m member, spec *lab.Property) lab.PropertyMap {
 	w := lab.PropertyMap{Component: m.component, Property: m.name, Pos: e.pos}
-	w.Unit, w.Scale = r.wireNumber(f, spec.Type, m.String())
+	w.Unit, w.Scale = r.wireNumber(f, spec.Type, m.String(), e.pos)
 	switch r.p.Link.Kind {
 	case lab.LinkSerial:
 		w.Exchange = r.exchange(f)
@@ -114,7 +114,7 @@ func (r profileReader) propertyMap(e entry, f *strict.Fields, m member, spec *la
 }
 
 // wireNumber reads the wire's unit and the size of its step.
-func (r profileReader) wireNumber(f *strict.Fields, t lab.Type, what string) (u lab.Unit, scale float64) {
+func (r profileReader) wireNumber(f *strict.Fields, t lab.Type, what string, at lab.Pos) (u lab.Unit, scale float64) {
 	n, s := f.Get("unit"), f.Get("scale")
 	if t.Kind != lab.Number && t.Kind != lab.Integer || t.Kind == lab.Integer && n != nil {
 		for _, x := range []*strict.Node{n, s} {
@@ -129,7 +129,7 @@ func (r profileReader) wireNumber(f *strict.Fields, t lab.Type, what string) (u 
 	switch {
 	case t.Kind == lab.Integer || len(r.Issues) > before:
 	case n == nil && t.Unit.Dim() != lab.None:
-		r.add(f.Pos(), "no_unit", "unit: "+t.Unit.String()+", if that is what the device speaks", "%s is a %s; nothing says in which unit the wire has it", what, t.Unit.Dim())
+		r.add(at, "no_unit", "unit: "+t.Unit.String()+", if that is what the device speaks", "%s is a %s; nothing says in which unit the wire has it", what, t.Unit.Dim())
 	case n != nil && u.Dim() != t.Unit.Dim():
 		r.add(n.Pos(), "wrong_dimension", "", "%s is a %s, not a %s (%s)", what, t.Unit.Dim(), u.Dim(), u)
 	}
@@ -267,7 +267,7 @@ func (r profileReader) inputs(n *strict.Node, c *lab.CommandMap, spec *lab.Comma
 		}
 		seen[arg.Name] = true
 		in := lab.WireInput{Arg: arg.Name, Key: arg.Name}
-		in.Unit, in.Scale = r.wireNumber(f, arg.Type, "argument "+arg.Name)
+		in.Unit, in.Scale = r.wireNumber(f, arg.Type, "argument "+arg.Name, e.pos)
 		if r.p.Link.Kind == lab.LinkMQTT {
 			if k := f.Get("key"); k != nil {
 				in.Key = r.text(k, "key", 64)
@@ -356,7 +356,7 @@ func (r profileReader) give(e entry, g *lab.Param) lab.WireGive {
 		if r.p.Link.Kind == lab.LinkMQTT {
 			w.Pointer = r.pointer(f.Require("pointer"))
 		}
-		w.Unit, w.Scale = r.wireNumber(f, g.Type, "result "+g.Name)
+		w.Unit, w.Scale = r.wireNumber(f, g.Type, "result "+g.Name, e.pos)
 	}
 	return w
 }

@@ -269,10 +269,30 @@ func (c *Core) status(now time.Time) messages.ControlReply {
 	}
 	for _, n := range sortedKeys(c.links) {
 		l := c.links[n]
-		s.Ready = s.Ready && l.up
-		s.Links = append(s.Links, messages.LinkStatus{Instrument: n, Up: l.up, Epoch: l.epoch, Identity: l.who, Say: l.say, Insecure: c.owned[n].Link["insecure"] == "true"})
+		up, say := l.up, l.say
+		if up && c.silent(now, n) {
+			up, say = false, "it is connected, but none of its readings is fresh"
+		}
+		s.Ready = s.Ready && up
+		s.Links = append(s.Links, messages.LinkStatus{Instrument: n, Up: up, Epoch: l.epoch, Identity: l.who, Say: say, Insecure: c.owned[n].Link["insecure"] == "true"})
 	}
 	return messages.ControlReply{OK: true, Say: "status of gateway " + c.name, Status: s}
+}
+
+// silent reports whether an instrument that has readings gives none any more:
+// a broker that answers says nothing of the device behind it.
+func (c *Core) silent(now time.Time, instrument string) bool {
+	any := false
+	for _, comp := range c.owned[instrument].Profile.Components {
+		for _, p := range comp.Class.Properties {
+			r := c.engine.Reading(lab.PropertyID{Instrument: instrument, Component: comp.Name, Property: p.Name})
+			if fresh, _ := r.Fresh(now, p.MaxAge); fresh {
+				return false
+			}
+			any = true
+		}
+	}
+	return any
 }
 
 func (c *Core) publishLink(instrument string, l *link) {

@@ -16,6 +16,7 @@ type Command struct {
 	Args      map[string]Value  `json:"args,omitempty"` // complete, in the class's units
 	Principal string            `json:"principal"`      // who is behind it
 	Run       string            `json:"run,omitempty"`
+	Campaign  string            `json:"campaign,omitempty"` // budgets may count by it
 	Step      string            `json:"step,omitempty"`
 	Lease     uint64            `json:"lease,omitempty"` // fencing number
 	NotAfter  time.Time         `json:"not_after"`       // never runs later
@@ -33,16 +34,16 @@ func (c *Command) Hash() [32]byte {
 	}
 	doc := struct {
 		ID, Instrument, Component, Command string
-		Principal, Run, Step               string
+		Principal, Run, Step, Campaign     string
 		Lease                              uint64
 		Seconds                            int64 // of NotAfter; nanoseconds alone would run over
 		Nanoseconds                        int
 		Args                               []arg
 		Samples                            []string
 		Labels                             map[string]string // written in the order of their names
-	}{c.ID, c.Target.Instrument, c.Target.Component, c.Target.Command, c.Principal, c.Run, c.Step, c.Lease,
+	}{c.ID, c.Target.Instrument, c.Target.Component, c.Target.Command, c.Principal, c.Run, c.Step, c.Campaign, c.Lease,
 		c.NotAfter.Unix(), c.NotAfter.Nanosecond(), nil, c.Samples, c.Labels}
-	texts := append([]string{c.ID, c.Target.Instrument, c.Target.Component, c.Target.Command, c.Principal, c.Run, c.Step}, c.Samples...)
+	texts := append([]string{c.ID, c.Target.Instrument, c.Target.Component, c.Target.Command, c.Principal, c.Run, c.Step, c.Campaign}, c.Samples...)
 	for k, v := range c.Labels {
 		texts = append(texts, k, v)
 	}

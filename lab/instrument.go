@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 )
 
 // Lab is one laboratory: its instruments and what safe means for each.
@@ -25,7 +26,7 @@ type Instrument struct {
 	Settings map[string]Value
 	Holds    *Holds
 	Limits   []Limit
-	Safe     []CommandID // ordered; empty: keep (leave it as it is)
+	Safe     []SafeStep // ordered; empty: keep (leave it as it is)
 
 	OnStart        string // keep | safe
 	OnLeaseLoss    string // keep | safe
@@ -49,6 +50,30 @@ type Limit struct {
 	Arg       string // the command's argument
 	Min, Max  *Quantity
 	Pos       Pos
+}
+
+// SafeStep is one step towards a safe state: a safe command with its
+// arguments, or a wait between two of them.
+type SafeStep struct {
+	Command CommandID
+	Args    map[string]Value
+	Wait    time.Duration // set: only a wait
+}
+
+// String is the step as it is written in files.
+func (s SafeStep) String() string {
+	if s.Wait > 0 {
+		return "wait " + Seconds(s.Wait).String()
+	}
+	if len(s.Args) == 0 {
+		return s.Command.String()
+	}
+	var parts []string
+	for n, v := range s.Args {
+		parts = append(parts, n+" = "+v.String())
+	}
+	sort.Strings(parts)
+	return s.Command.String() + "(" + strings.Join(parts, ", ") + ")"
 }
 
 // Affect is a change of another instrument's property by a command of this one.

@@ -1,6 +1,7 @@
 package protocols
 
 import (
+	"strings"
 	"time"
 
 	"labgate/lab"
@@ -266,14 +267,18 @@ func (s *Step) Arg(name string) *Arg {
 	return nil
 }
 
-// didYouMean is the hint for a slip of the pen. Text that is too long for a name
-// is no slip, and comparing it would cost too much.
+// didYouMean is the hint for a slip of the pen, or else what there is. Text that
+// is too long for a name is no slip, and comparing it would cost too much.
 func didYouMean(s string, candidates []string) string {
-	if len(s) > maxName {
+	if len(s) > maxName || len(candidates) == 0 {
 		return ""
 	}
 	if n := lab.Nearest(s, candidates); n != "" {
 		return "did you mean " + n + "?"
 	}
-	return ""
+	const most = 12 // names; more are no hint
+	if len(candidates) > most {
+		return "one of " + strings.Join(candidates[:most], ", ") + ", …"
+	}
+	return "one of " + strings.Join(candidates, ", ")
 }

@@ -89,7 +89,7 @@ func Runs(w io.Writer, runs []messages.RunInfo, st *messages.Status) error {
 		return nil
 	}
 	for _, l := range st.Latches {
-		fmt.Fprintf(w, "LATCHED   %s since %s: %s\n          look, then: labgate reset %s --reason …\n", l.Rule, l.Since.Local().Format("15:04:05"), l.Say, l.Rule)
+		fmt.Fprintf(w, "LATCHED   %s since %s: %s\n          look, then: labgate reset %s --reason …\n", l.Rule, l.Since.Local().Format("2006-01-02 15:04:05"), l.Say, l.Rule)
 	}
 	for _, d := range st.InDoubt {
 		fmt.Fprintf(w, "IN DOUBT  %s (%s.%s.%s): %s\n          look, then: labgate resolve %s done|not_done --reason …\n", d.Command, d.Instrument, d.Component, d.Name, d.Say, d.Command)
@@ -112,28 +112,65 @@ func Entry(w io.Writer, r lab.Ref, e lab.Entry) error {
 	if who == "" {
 		who = e.Origin
 	}
-	_, err := fmt.Fprintf(w, "%6d  %s  %-18s %-12s %-26s %s\n", r.Seq, e.Time.UTC().Format("15:04:05.000"), e.Kind, who, strings.TrimSpace(about), gist(e.Body))
+	_, err := fmt.Fprintf(w, "%6d  %s  %-18s %-12s %-26s %s\n", r.Seq, e.Time.UTC().Format("2006-01-02 15:04:05.000"), e.Kind, who, strings.TrimSpace(about), clip(gist(e)))
 	return err
 }
 
-// gist is what a person looks for first in an entry's body.
-func gist(body json.RawMessage) string {
-	var m map[string]any
-	if json.Unmarshal(body, &m) != nil {
+// gist is what a person looks for first in an entry.
+func gist(e lab.Entry) string {
+	var b map[string]any
+	if json.Unmarshal(e.Body, &b) != nil {
 		return ""
 	}
-	for _, k := range []string{"state", "decision", "exit_status", "what", "rule", "result", "name"} {
-		if s, ok := m[k].(string); ok && s != "" {
-			if say, ok := m["say"].(string); ok && say != "" && k != "name" {
-				return s + ": " + clip(say)
-			}
-			return s
+	text := func(k string) string { s, _ := b[k].(string); return s } // "" for what is not there or no text
+	switch e.Kind {
+	case "order/v1":
+		return text("command") + ", " + text("origin") + ": " + text("why")
+	case "order_end/v1":
+		return text("command") + ": " + text("result")
+	case "stop/v1", "reset/v1":
+		return joined(text("rule"), text("reason"))
+	case "lease/v1":
+		return fmt.Sprintf("%s %v", text("what"), b["lease"])
+	case "allow/v1":
+		list, _ := b["rules"].([]any)
+		return strings.Trim(fmt.Sprint(list), "[]")
+	case "intent/v1":
+		var in struct{ Args map[string]lab.Value }
+		if json.Unmarshal(e.Body, &in) != nil {
+			return text("name")
+		}
+		return text("name") + " " + Values(in.Args)
+	case messages.KindRunEvent:
+		var ev messages.RunEvent
+		if json.Unmarshal(e.Body, &ev) != nil {
+			return ""
+		}
+		return joined(ev.Step, Values(ev.Data))
+	case messages.KindProposal, messages.KindRunStart:
+		doc, ok := b["proposal"].(map[string]any)
+		if !ok {
+			doc = b
+		}
+		p, _ := doc["protocol"].(map[string]any)
+		return fmt.Sprintf("%v %v", p["name"], p["version"])
+	}
+	for _, k := range []string{"state", "decision", "exit_status", "what", "rule", "name"} {
+		if text(k) != "" {
+			return joined(text(k), text("say")+text("reason"))
 		}
 	}
-	if say, ok := m["say"].(string); ok {
-		return clip(say)
+	return text("say")
+}
+
+func joined(a, b string) string {
+	switch {
+	case a == "" || strings.HasPrefix(b, a):
+		return b
+	case b == "":
+		return a
 	}
-	return ""
+	return a + ": " + b
 }
 
 func clip(s string) string {

@@ -199,6 +199,9 @@ func (m *Machine) abort(now time.Time, a Abort) {
 			m.end = &a
 		}
 		m.end.Trip = true // whatever it was, cleanup is not tried again
+	case notBegun:
+		a.Trip = true // there is nothing to clean up
+		m.end = &a
 	default:
 		m.end = &a
 	}

@@ -151,8 +151,8 @@ func (r *Rule) checkLimit(cmd *lab.Command, d *Decision) {
 			over  func(v, bound float64) bool
 			round func(float64) float64 // inwards, where only whole numbers are legal
 		}{
-			{r.Max, "at most", func(v, max float64) bool { return v > max }, math.Floor},
-			{r.Min, "at least", func(v, min float64) bool { return v < min }, math.Ceil},
+			{r.Limit.Max, "at most", func(v, max float64) bool { return v > max }, math.Floor},
+			{r.Limit.Min, "at least", func(v, min float64) bool { return v < min }, math.Ceil},
 		} {
 			if b.bound == nil {
 				continue
@@ -178,7 +178,7 @@ func (r *Rule) nearest(v lab.Value, bound lab.Quantity, round func(float64) floa
 		return lab.NumberValue(bound), true
 	}
 	n := round(bound.Value)
-	ok := (r.Min == nil || n >= r.Min.Base()) && (r.Max == nil || n <= r.Max.Base()) && math.Abs(n) <= 1<<53
+	ok := (r.Limit.Min == nil || n >= r.Limit.Min.Base()) && (r.Limit.Max == nil || n <= r.Limit.Max.Base()) && math.Abs(n) <= 1<<53
 	return lab.IntegerValue(int64(n)), ok
 }
 

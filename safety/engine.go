@@ -277,8 +277,8 @@ func (e *Engine) fire(now time.Time, r *Rule, say string) Event {
 	}
 	e.latch(l)
 	t := &Trip{Latch: *l, Run: r.Run}
-	for _, id := range r.Do {
-		t.Do = append(t.Do, &Order{id, OriginTrip, r.ID})
+	for _, s := range r.Do {
+		t.Do = append(t.Do, &Order{s.Command, OriginTrip, r.ID})
 	}
 	return t
 }

@@ -18,7 +18,7 @@ func (e *Engine) Order(target lab.CommandID, origin Origin, why string) (*Order,
 	switch {
 	case origin == OriginStopsWith && !e.stopsSomething(target):
 		return nil, lab.Ef(op, target.Instrument, lab.KindDenied, target.String()+" stops no command that is under way")
-	case origin != OriginStopsWith && !slices.Contains(e.lab.Instrument(target.Instrument).Safe, target):
+	case origin != OriginStopsWith && !slices.ContainsFunc(e.lab.Instrument(target.Instrument).Safe, func(s lab.SafeStep) bool { return s.Command == target }):
 		return nil, lab.Ef(op, target.Instrument, lab.KindDenied, target.String()+" is not in the instrument's safe list")
 	}
 	return &Order{target, origin, why}, nil
@@ -41,8 +41,8 @@ func (e *Engine) stopsSomething(stop lab.CommandID) bool {
 func (e *Engine) SafeState(instrument string, origin Origin, why string) []*Order {
 	var orders []*Order
 	if in := e.lab.Instrument(instrument); in != nil {
-		for _, id := range in.Safe {
-			if o, err := e.Order(id, origin, why); err == nil {
+		for _, s := range in.Safe {
+			if o, err := e.Order(s.Command, origin, why); err == nil {
 				orders = append(orders, o)
 			}
 		}

@@ -29,7 +29,7 @@ func (p *parser) labLimits(l *lab.Lab) {
 			}
 			id := lab.CommandID{Instrument: in.Name, Component: lim.Component, Command: lim.Name}
 			p.rules.add(&Rule{ID: fmt.Sprintf("%s.%s.limit", id, lim.Arg), About: "a limit of the lab file", Kind: LimitRule,
-				Targets: []Target{{id, lim.Arg}}, Min: lim.Min, Max: lim.Max, Pos: lim.Pos})
+				Targets: []Target{{Command: id, Arg: lim.Arg}}, FromLab: true, Limit: Limit{Min: lim.Min, Max: lim.Max}, Pos: lim.Pos})
 		}
 	}
 }
@@ -67,9 +67,9 @@ func (p *parser) propertyLimit(l *lab.Lab, id lab.PropertyID, lim lab.Limit) {
 
 // guardChange makes the rule for one command and one declared change.
 func (p *parser) guardChange(id lab.PropertyID, lim lab.Limit, cmd lab.CommandID, spec *lab.CommandSpec, ch lab.Change) {
-	r := &Rule{ID: fmt.Sprintf("%s.limit@%s", id, cmd), About: fmt.Sprintf("a limit of the lab file on %s", id), Pos: lim.Pos, Min: lim.Min, Max: lim.Max}
+	r := &Rule{ID: fmt.Sprintf("%s.limit@%s", id, cmd), About: fmt.Sprintf("a limit of the lab file on %s", id), Pos: lim.Pos, FromLab: true, Limit: Limit{Min: lim.Min, Max: lim.Max}}
 	if arg := spec.Arg(ch.To.Text); arg != nil && !ch.Add {
-		r.Kind, r.Targets = LimitRule, []Target{{cmd, arg.Name}}
+		r.Kind, r.Targets = LimitRule, []Target{{Command: cmd, Arg: arg.Name}}
 		p.rules.add(r)
 		return
 	}
@@ -99,7 +99,7 @@ func (p *parser) guardChange(id lab.PropertyID, lim lab.Limit, cmd lab.CommandID
 		return
 	}
 	r.Kind, r.Targets, r.AtStart, r.expr = PermissiveRule, []Target{{Command: cmd}}, true, prog
-	r.Min, r.Max = nil, nil
+	r.Limit = Limit{}
 	p.rules.add(r)
 }
 

@@ -161,7 +161,7 @@ func (p *parser) limitEnd(n *strict.Node) limitEnd {
 func (p *parser) limit(f *strict.Fields, r *Rule) {
 	n := f.Get("limit")
 	low, high := p.limitEnd(f.Get("min")), p.limitEnd(f.Get("max"))
-	r.Min, r.Max = low.q, high.q
+	r.Limit.Min, r.Limit.Max = low.q, high.q
 	paths := p.names(n)
 	for _, path := range paths {
 		i := strings.LastIndexByte(path, '.')
@@ -183,7 +183,7 @@ func (p *parser) limit(f *strict.Fields, r *Rule) {
 			p.add(n.Pos(), "wrong_type", "", "%s of %s is a %s; only numbers have limits", arg.Name, id, arg.Type.Kind)
 			continue
 		}
-		r.Targets = append(r.Targets, Target{id, arg.Name})
+		r.Targets = append(r.Targets, Target{Command: id, Arg: arg.Name})
 		for _, b := range []limitEnd{low, high} {
 			switch {
 			case b.q == nil || b.q.Unit.Dim() == arg.Type.Unit.Dim():
@@ -197,8 +197,8 @@ func (p *parser) limit(f *strict.Fields, r *Rule) {
 	if f.Get("min") == nil && f.Get("max") == nil {
 		p.add(n.Pos(), "missing_key", "give min, max or both", "a limit without min and max bounds nothing")
 	}
-	if r.Min != nil && r.Max != nil && r.Min.Unit.Dim() == r.Max.Unit.Dim() && r.Min.Base() > r.Max.Base() {
-		p.add(n.Pos(), "empty_range", "", "min %s is above max %s: nothing would be allowed", r.Min, r.Max)
+	if r.Limit.Min != nil && r.Limit.Max != nil && r.Limit.Min.Unit.Dim() == r.Limit.Max.Unit.Dim() && r.Limit.Min.Base() > r.Limit.Max.Base() {
+		p.add(n.Pos(), "empty_range", "", "min %s is above max %s: nothing would be allowed", r.Limit.Min, r.Limit.Max)
 	}
 }
 
@@ -243,8 +243,8 @@ func (p *parser) trip(f *strict.Fields, r *Rule) {
 		r.UnknownFor = p.d.Duration(n)
 	}
 	do := f.Require("do")
-	r.Do = p.commands(do, p.texts(do))
-	for _, id := range r.Do {
+	for _, id := range p.commands(do, p.texts(do)) {
+		r.Do = append(r.Do, lab.SafeStep{Command: id})
 		if spec := p.rules.lab.CommandSpec(id); spec.Effect != lab.Safe {
 			p.add(do.Pos(), "not_safe", "a trip acts through the safe lane", "%s is %s by its class, not safe", id, spec.Effect)
 		}
@@ -283,8 +283,8 @@ func (p *parser) respondWithin(n *strict.Node, r *Rule) {
 	for _, s := range r.expr.Slots() {
 		age = max(age, p.rules.maxAge(s))
 	}
-	for _, id := range r.Do {
-		stop = max(stop, p.rules.lab.CommandSpec(id).Within)
+	for _, s := range r.Do {
+		stop = max(stop, p.rules.lab.CommandSpec(s.Command).Within)
 	}
 	if worst := age + r.UnknownFor + stop; worst > r.RespondWithin {
 		p.add(n.Pos(), "too_slow", "shorten unknown_for, or promise less",

@@ -23,9 +23,13 @@ type RuleKind uint8
 
 // The rule kinds.
 const (
-	LimitRule      RuleKind = iota + 1 // bounds an argument of commands
+	LimitRule      RuleKind = iota + 1 // bounds an argument of commands: its value, its steps, its sum over time
 	PermissiveRule                     // must be true from the decision until the command is done
 	TripRule                           // acts by itself and latches
+	SequenceRule                       // what must have happened before, and not since
+	ZoneRule                           // one holder at a time
+	BudgetRule                         // an amount that may be used up
+	AlarmRule                          // tells people; no action
 )
 
 // What a trip does to the runs on its instruments.
@@ -36,42 +40,135 @@ const (
 
 // Rule is one interlock.
 type Rule struct {
-	ID      string
-	About   string
-	Kind    RuleKind
-	Targets []Target // limit, permissive
-	Pos     lab.Pos
+	ID        string
+	About     string
+	Kind      RuleKind
+	Targets   []Target // the commands that it guards: all kinds but trips and alarms
+	Pos       lab.Pos
+	NoBypass  bool
+	FromLab   bool       // a limit of the lab file: never bypassed
+	ProofTest *ProofTest // when somebody has to try it out
 
-	Min, Max *lab.Quantity // limit
+	Limit    Limit     // limit
+	Sequence *Sequence // sequence
+	Zone     string    // zone
+	Claims   []Claim   // zone
+	Budget   *Budget   // budget
 
 	Grace   time.Duration // permissive: how long it may be lost in mid-command
 	AtStart bool          // permissive: guards only the start
 
+	OnDelay    time.Duration // trip, alarm: true for so long before it acts
+	UnknownFor time.Duration // trip, alarm: unknown for so long is as good as true
+
 	Group         string // trip
-	UnknownFor    time.Duration
 	RespondWithin time.Duration
-	Do            []lab.CommandID // through the safe lane, in order
+	Do            []lab.SafeStep  // through the safe lane, in order
 	Mitigates     []lab.CommandID // effects that pass in spite of the latch
 	Run           string          // RunAbort or RunHold
-	NoBypass      bool
+	HoldFor       time.Duration   // RunHold: ends in abort
 
-	expr *expr.Program // permissive: what is required; trip: when it fires
+	Priority, Response string // alarm: low, medium, high, critical; what to do
+
+	expr    *expr.Program // permissive: what is required; trip, alarm: when it fires
+	healthy *expr.Program // trip: what a reset needs; nil: that expr is false
 }
 
 // Target is a command that a rule is about, and for a limit its argument.
 type Target struct {
 	Command lab.CommandID
 	Arg     string
+
+	from *expr.Program // limit with steps: what the argument sets, as it is now
+	own  *expr.Program // permissive that names self: the condition for this command
+}
+
+// Limit bounds an argument. What is nil does not bound.
+type Limit struct {
+	Min, Max *lab.Quantity // of the value
+	Step     *lab.Quantity // largest distance from what is in force
+	Change   *Window       // largest sum of such distances in a window
+	Total    *Window       // largest sum of the argument in a window
+	Together bool          // the targets share Change and Total; else each has its own
+}
+
+// Window is an amount over a sliding window of time.
+type Window struct {
+	Max lab.Quantity
+	Per time.Duration
+}
+
+// Sequence is an order of happenings.
+type Sequence struct {
+	After    Happening
+	Within   time.Duration // at most so long ago; 0: ever
+	NotSince []Happening
+}
+
+// Happening is a command that was done, or a condition that was true.
+type Happening struct {
+	Command lab.CommandID // zero: a condition
+	Text    string        // as written
+	expr    *expr.Program
+}
+
+// Claim is what holds a zone: a command, and what keeps it after that.
+type Claim struct {
+	Command     lab.CommandID
+	UntilCmd    lab.CommandID // held until this one is confirmed
+	UntilRunEnd bool          // held until the run is over
+	while       *expr.Program // held while this is true or unknown
+}
+
+// Budget is an amount that commands use up.
+type Budget struct {
+	Terms []Term
+	Max   lab.Quantity // of the sum; a plain number for a count
+	Per   []Scope
+}
+
+// Term is what one command adds to a budget.
+type Term struct {
+	Command lab.CommandID
+	Text    string        // as written; empty: it counts as one
+	Arg     string        // the argument, where the term is just that: a partial delivery then counts its amount
+	expr    *expr.Program // over the arguments; nil: one
+}
+
+// Scope is what a budget is for.
+type Scope string
+
+// The scopes.
+const (
+	PerCommand   Scope = "command"
+	PerRun       Scope = "run"
+	PerCampaign  Scope = "campaign"
+	PerPrincipal Scope = "principal"
+	PerDay       Scope = "day" // any 24 h
+)
+
+// ProofTest is a test that a rule still works, on the real thing.
+type ProofTest struct {
+	Every time.Duration
+	Last  time.Time // zero: never
+}
+
+// Due is when it is to be done next; zero: at once.
+func (p *ProofTest) Due() time.Time {
+	if p.Last.IsZero() {
+		return time.Time{}
+	}
+	return p.Last.Add(p.Every)
 }
 
 // instruments lists whose effects a trip denies while it is latched.
 func (r *Rule) instruments() []string {
 	var names []string
 	seen := map[string]bool{}
-	for _, id := range r.Do {
-		if !seen[id.Instrument] {
-			seen[id.Instrument] = true
-			names = append(names, id.Instrument)
+	for _, s := range r.Do {
+		if name := s.Command.Instrument; s.Wait == 0 && !seen[name] {
+			seen[name] = true
+			names = append(names, name)
 		}
 	}
 	return names
@@ -79,9 +176,12 @@ func (r *Rule) instruments() []string {
 
 // Rules is a lab's set of interlocks, compiled for that lab.
 type Rules struct {
-	Name  string
-	Hash  string // of the file and of the lab's own limits
-	Rules []*Rule
+	Name      string
+	Hash      string // of the file and of the lab's own limits
+	Rules     []*Rule
+	Nominal   map[lab.PropertyID]lab.Value // healthy values, for rule cases
+	Bypasses  int                          // how many rules may be bypassed at once
+	Explained []Explained                  // findings of the analysis that somebody has looked at
 
 	lab        *lab.Lab
 	properties []lab.PropertyID // slot to property
@@ -94,6 +194,12 @@ type Rules struct {
 	argTypes   map[string]lab.Type
 	slotCount  int
 	byCommand  map[lab.CommandID][]*Rule
+}
+
+// Explained is a finding of the analysis, and why it is all right.
+type Explained struct {
+	Finding, Because string
+	Pos              lab.Pos
 }
 
 // NoRules is a rule set without rules: what the lab file's own limits say.

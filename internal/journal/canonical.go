@@ -48,7 +48,7 @@ func Canonical(e lab.Entry) ([]byte, error) {
 	if !utf8.Valid(e.Body) {
 		return nil, errors.New("its body is not UTF-8")
 	}
-	if len(e.Body) > MaxEntry { // before the work of reading it
+	if len(e.Body) > 6*MaxEntry { // before the work of reading it; a \u escape may shrink to one byte
 		return nil, tooLarge(len(e.Body))
 	}
 	raw, err := json.Marshal(e)

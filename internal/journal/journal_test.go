@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,6 +25,11 @@ const crashEnv = "LABGATE_TEST_JOURNAL_WRITER"
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashEnv); dir != "" {
 		writeUntilKilled(dir)
+	}
+	if os.Getenv("LABGATE_HEAVY") == "" {
+		if err := flag.Set("rapid.checks", "40"); err != nil { // a check opens and closes files many times
+			panic(err)
+		}
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -217,6 +223,8 @@ func TestBadEntries(t *testing.T) {
 		"too small a number":  func(e *lab.Entry) { e.Body = json.RawMessage(`1e-400`) },
 		"half a surrogate":    func(e *lab.Entry) { e.Body = json.RawMessage(`"\ud800"`) },
 		"too large":           func(e *lab.Entry) { e.Body = json.RawMessage(`"` + strings.Repeat("x", MaxEntry) + `"`) },
+		"nested too deep":     func(e *lab.Entry) { e.Body = nested(maxDepth) }, // the entry itself is a level
+		"deeper than SQLite":  func(e *lab.Entry) { e.Body = nested(2000) },
 		"a year beyond 9999":  func(e *lab.Entry) { e.Time = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
 		"too many other data": func(e *lab.Entry) { e.Samples = []string{strings.Repeat("x", MaxEntry)} },
 	} {
@@ -231,10 +239,39 @@ func TestBadEntries(t *testing.T) {
 	}
 }
 
+func nested(depth int) json.RawMessage {
+	return json.RawMessage(strings.Repeat("[", depth) + strings.Repeat("]", depth))
+}
+
+// TestDeepestEntry: what is taken can be stored, found and checked.
+func TestDeepestEntry(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir)
+	e := keyed(1, "deep")
+	e.Body = nested(maxDepth - 1)
+	mustAppend(t, j, e)
+	if _, got, ok, err := j.Seen(t.Context(), "deep"); !ok || err != nil || string(got.Body) != string(e.Body) {
+		t.Errorf("%s, %v, %v", got.Body, ok, err)
+	}
+	if rep, err := Verify(t.Context(), dir); err != nil || !rep.OK {
+		t.Errorf("%+v, %v", rep, err)
+	}
+}
+
+// never is a clock that wakes nobody.
+type never struct{}
+
+func (never) Now() time.Time                { return time.Time{} }
+func (never) At(time.Time) <-chan time.Time { return nil }
+
 // TestNotesRideAlong: notes cost no commit of their own where an Append comes,
 // and come before it in the chain.
 func TestNotesRideAlong(t *testing.T) {
-	j := open(t, t.TempDir())
+	j, err := Open(t.Context(), Options{Dir: t.TempDir(), Lab: "demo", Clock: never{}}) // however slow the machine is
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
 	for i := range 100 {
 		j.Note(entry(2 * i))
 		ref := mustAppend(t, j, entry(2*i+1))[0]
@@ -340,7 +377,7 @@ func TestRefusedNotesLeaveATrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(got) != 3 || !strings.Contains(got[0], fmt.Sprintf("2 01KCMD000002 intent/v1 %d ", len(entry(2).Body))) || !strings.Contains(got[0], `the key "k" is in the journal already`) ||
-		!strings.Contains(got[1], "3 01KCMD000003 intent/v1 1048578 ") || !strings.Contains(got[2], "4 01KCMD000004 ") {
+		!strings.Contains(got[1], "3 01KCMD000003 intent/v1 2097154 ") || !strings.Contains(got[2], "4 01KCMD000004 ") {
 		t.Errorf("got %q", got)
 	}
 	if j.Poisoned() != nil {

@@ -65,8 +65,12 @@ func checkMeta(ctx context.Context, db *sql.DB, labName string) error {
 }
 
 func meta(ctx context.Context, db *sql.DB) (name, schema string, err error) {
-	err = db.QueryRowContext(ctx, `SELECT (SELECT value FROM meta WHERE name = 'lab'), (SELECT value FROM meta WHERE name = 'schema')`).Scan(&name, &schema)
-	return name, schema, err
+	var n, s sql.NullString
+	err = db.QueryRowContext(ctx, `SELECT (SELECT value FROM meta WHERE name = 'lab'), (SELECT value FROM meta WHERE name = 'schema')`).Scan(&n, &s)
+	if err == nil && !(n.Valid && s.Valid) {
+		err = errors.New("it does not say of which lab, or in which layout")
+	}
+	return n.String, s.String, err
 }
 
 // Report is what a check found.
@@ -118,8 +122,11 @@ var errBroken = errors.New("the chain is broken") // ends a walk
 // checkChain looks at what the entries say.
 func checkChain(ctx context.Context, db *sql.DB, h head, have bool) Report {
 	name, schema, err := meta(ctx, db)
-	if err != nil || schema != fmt.Sprint(Schema) {
-		return Report{Problem: fmt.Sprintf("%s is not a journal of layout %d: %v", dbFile, Schema, err)}
+	if err != nil {
+		return Report{Problem: fmt.Sprintf("%s is not a journal: %v", dbFile, err)}
+	}
+	if schema != fmt.Sprint(Schema) {
+		return Report{Problem: fmt.Sprintf("the journal has layout %.20s; this program reads %d", schema, Schema)}
 	}
 	rep := Report{OK: true, Head: genesis(name)}
 	var before uint64 // a walk from 1 would not see them, but Seen would

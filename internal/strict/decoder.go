@@ -17,10 +17,17 @@ type Decoder struct{ Issues lab.Issues }
 
 // Fields are the entries of a map.
 type Fields struct {
-	d    *Decoder
-	n    *Node
-	what string
+	d     *Decoder
+	n     *Node
+	what  string
+	index map[string]int // of a large map: a search for each key would cost their square
 }
+
+// Limits of what a Decoder says, and of what it searches.
+const (
+	maxUnknown = 20 // keys of one map that are named; the last issue says how many more there are
+	fewKeys    = 16
+)
 
 // Map reads a map. With allowed keys, any other key is an issue; without, the
 // keys are free.
@@ -41,27 +48,49 @@ func (d *Decoder) Map(n *Node, what string, allowed ...string) *Fields {
 	if len(allowed) == 0 {
 		return f
 	}
+	unknown := 0
 	for _, k := range n.keys {
-		if !slices.Contains(allowed, k.name) {
-			hint := "one of " + strings.Join(allowed, ", ")
-			if near := lab.Nearest(clip(k.name), allowed); near != "" {
-				hint = "did you mean " + near + "?"
-			}
-			d.Issues.Add(k.pos, "unknown_key", hint, "%q is no key of a %s", clip(k.name), what)
+		if slices.Contains(allowed, k.name) {
+			continue
 		}
+		if unknown++; unknown > maxUnknown {
+			continue
+		}
+		hint := "one of " + strings.Join(allowed, ", ")
+		if near := lab.Nearest(clip(k.name), allowed); near != "" {
+			hint = "did you mean " + near + "?"
+		}
+		d.Issues.Add(k.pos, "unknown_key", hint, "%q is no key of a %s", clip(k.name), what)
+	}
+	if unknown > maxUnknown {
+		d.Issues.Add(n.pos, "too_many", "", "and %d more unknown keys in this %s", unknown-maxUnknown, what)
 	}
 	return f
 }
 
+// find is the place of a key among the entries, -1 where there is none.
+func (f *Fields) find(name string) int {
+	switch {
+	case f.n == nil:
+		return -1
+	case len(f.n.keys) <= fewKeys:
+		return slices.IndexFunc(f.n.keys, func(k key) bool { return k.name == name })
+	case f.index == nil:
+		f.index = make(map[string]int, len(f.n.keys))
+		for i, k := range f.n.keys {
+			f.index[k.name] = i
+		}
+	}
+	if i, ok := f.index[name]; ok {
+		return i
+	}
+	return -1
+}
+
 // Get finds an entry; nil where there is none.
 func (f *Fields) Get(name string) *Node {
-	if f.n == nil {
-		return nil
-	}
-	for i, k := range f.n.keys {
-		if k.name == name {
-			return f.n.vals[i]
-		}
+	if i := f.find(name); i >= 0 {
+		return f.n.vals[i]
 	}
 	return nil
 }
@@ -97,12 +126,8 @@ func (f *Fields) Keys() []string {
 
 // KeyPos is where a key stands.
 func (f *Fields) KeyPos(name string) lab.Pos {
-	if f.n != nil {
-		for _, k := range f.n.keys {
-			if k.name == name {
-				return k.pos
-			}
-		}
+	if i := f.find(name); i >= 0 {
+		return f.n.keys[i].pos
 	}
 	return lab.Pos{}
 }
@@ -132,9 +157,9 @@ func (d *Decoder) odd(n *Node) bool {
 	case n.quoted:
 		return false
 	case looksDate.MatchString(n.text):
-		d.Issues.Add(n.pos, "bare_date", "put it in quotes", "%s would be read as a date", n.text)
+		d.Issues.Add(n.pos, "bare_date", "put it in quotes", "%s would be read as a date", clip(n.text))
 	case looksOdd.MatchString(n.text):
-		d.Issues.Add(n.pos, "odd_scalar", "write true or false, or put it in quotes; numbers are finite decimals", "%s means different things to different readers", n.text)
+		d.Issues.Add(n.pos, "odd_scalar", "write true or false, or put it in quotes; numbers are finite decimals", "%s means different things to different readers", clip(n.text))
 	default:
 		return false
 	}
@@ -205,7 +230,7 @@ func (d *Decoder) Int(n *Node) int64 {
 	}
 	v, err := strconv.ParseInt(n.Text(), 10, 64)
 	if digits := strings.TrimLeft(n.Text(), "+-"); n.kind == Scalar && !n.quoted && len(digits) > 1 && digits[0] == '0' {
-		d.Issues.Add(n.pos, "leading_zero", "write it without the zero", "%s has a leading zero: some readers take it for octal", n.text)
+		d.Issues.Add(n.pos, "leading_zero", "write it without the zero", "%s has a leading zero: some readers take it for octal", clip(n.text))
 		return 0
 	}
 	if n.kind != Scalar || n.quoted || err != nil {

@@ -1,0 +1,564 @@
+package gateway_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	"labgate/configs"
+	"labgate/gateway"
+	"labgate/lab"
+	"labgate/messages"
+	"labgate/safety"
+)
+
+// t0 is when every test begins.
+var t0 = time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)
+
+const testRules = `interlocks: test
+rules:
+  - {id: size, limit: "pump_a.dose.volume, pump_b.dose.volume", max: 0.45 mL}
+  - {id: hood, permissive: "pump_a.dose, pump_b.dose", require: room.airflow >= 0.3 m/s, grace: 1 s}
+  - id: hot
+    trip: reactor
+    when: reactor.probe.temperature > 95 degC
+    unknown_for: 3 s
+    do: [pump_a.stop, pump_b.stop, reactor.jacket.heat_off, quench.quench.flood]
+    mitigates: [quench.pump.dose]
+  - id: button
+    trip: room
+    when: room.emergency
+    unknown_for: 10 s
+    do: [stage.halt, quench.quench.flood]
+    mitigates: [quench.pump.dose]
+`
+
+// tester is what rapid's and testing's T have in common.
+type tester interface {
+	Helper()
+	Fatalf(format string, args ...any)
+	Errorf(format string, args ...any)
+}
+
+// shell plays the gateway's shell by hand and in virtual time: it carries out
+// what the core asks for when a test says so. With every action it checks what
+// holds for all of them.
+type shell struct {
+	t     tester
+	lab   *lab.Lab
+	rules *safety.Rules
+	core  *gateway.Core
+	now   time.Time
+	world map[string]lab.Value // by property
+	epoch map[string]uint64
+
+	manual    bool // appends and refreshes wait for the test
+	broken    bool // the disk fails
+	refreshes []gateway.Refresh
+	appends   []gateway.Append
+	sends     []gateway.Send // not exchanged yet
+	lanes     []gateway.Lane // not written yet
+	journal   []lab.Entry    // durable, in order
+	notes     []lab.Entry    // not durable before the next append
+
+	answers  []any
+	outcomes []messages.Outcome
+	safety   []messages.Safety
+	trace    []string
+
+	intended map[string]bool // durable
+	ended    map[string]bool // outcome or denial
+	sent     map[string]int
+	spent    map[string]bool   // the permit was, and the link said nothing against it
+	holds    map[string]uint64 // the lease in force, by instrument
+	poisoned bool
+	ids      int
+}
+
+// demoLab loads the demo lab under the rules of these tests.
+func demoLab(t interface{ Fatal(...any) }) (*lab.Lab, *safety.Rules) {
+	sub, err := fs.Sub(configs.Embedded(), "labs/demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := configs.Load(sub, "demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, is := safety.Parse("rules.yaml", []byte(testRules), c.Lab)
+	if len(is) > 0 {
+		t.Fatal(is)
+	}
+	return c.Lab, r
+}
+
+func newShell(t *testing.T) *shell {
+	t.Helper()
+	l, r := demoLab(t)
+	s := bareShell(t, l, r, nil)
+	s.connect()
+	return s
+}
+
+// bareShell is a gateway that has just been made, with what the journal holds.
+func bareShell(t tester, l *lab.Lab, r *safety.Rules, journal []lab.Entry) *shell {
+	s := &shell{t: t, lab: l, rules: r, now: t0, world: map[string]lab.Value{}, epoch: map[string]uint64{},
+		intended: map[string]bool{}, ended: map[string]bool{}, sent: map[string]int{}, spent: map[string]bool{}, holds: map[string]uint64{}}
+	for _, id := range l.Properties() {
+		p := l.PropertySpec(id)
+		switch {
+		case p.Type.Kind == lab.Number && p.Type.Unit == lab.DegC:
+			s.world[id.String()] = lab.NumberValue(lab.Q(25, "degC"))
+		case p.Type.Kind == lab.Number:
+			s.world[id.String()] = lab.NumberValue(lab.Quantity{Value: 1, Unit: p.Type.Unit})
+		case p.Type.Kind == lab.Enum:
+			s.world[id.String()] = lab.EnumValue(p.Type.Enum[0])
+		case p.Type.Kind == lab.Integer:
+			s.world[id.String()] = lab.IntegerValue(0)
+		default:
+			s.world[id.String()] = lab.BoolValue(false)
+		}
+	}
+	s.boot(journal)
+	return s
+}
+
+// boot makes the core from a journal, as a process that starts.
+func (s *shell) boot(journal []lab.Entry) {
+	s.t.Helper()
+	core, err := gateway.New(gateway.Options{Lab: s.lab, Name: "bench", Rules: s.rules, StartBy: s.now.Add(10 * time.Second), Encodable: encodable})
+	if err != nil {
+		s.t.Fatalf("%v", err)
+	}
+	s.core, s.poisoned = core, false
+	clear(s.holds)
+	s.appends, s.refreshes, s.sends, s.lanes, s.notes, s.intended = nil, nil, nil, nil, nil, map[string]bool{}
+	for _, e := range journal {
+		if err := core.Restore(e); err != nil {
+			s.t.Fatalf("%v", err)
+		}
+		if e.Time.After(s.now) {
+			s.now = e.Time
+		}
+	}
+	s.journal = append([]lab.Entry(nil), journal...)
+	s.act(core.Restored(s.now))
+}
+
+// notExact is a value that the wire would change.
+type notExact struct{ nearest lab.Value }
+
+func (e notExact) Error() string                { return "13 um is not a whole step" }
+func (e notExact) Nearest() (string, lab.Value) { return "x", e.nearest }
+
+func encodable(in *lab.Instrument, cmd *lab.Command) error {
+	if in.Name == "stage" && cmd.Args["x"] == lab.NumberValue(lab.Q(0.013, "mm")) {
+		return fmt.Errorf("stage: %w", notExact{lab.NumberValue(lab.Q(0.01, "mm"))})
+	}
+	return nil
+}
+
+// connect brings every link up and reads everything once.
+func (s *shell) connect() {
+	s.t.Helper()
+	for _, n := range s.lab.Names() {
+		s.epoch[n]++
+		s.step(gateway.LinkUp{Instrument: n, Epoch: s.epoch[n], Identity: "test"})
+	}
+	s.read()
+	s.trace = nil
+}
+
+// read feeds all readings as they are now, or those of some instruments.
+func (s *shell) read(instruments ...string) {
+	s.t.Helper()
+	s.now = s.now.Add(time.Millisecond)
+	var samples []lab.Sample
+	for _, id := range s.lab.Properties() {
+		if len(instruments) == 0 || strings.Contains(" "+strings.Join(instruments, " ")+" ", " "+id.Instrument+" ") {
+			samples = append(samples, s.sample(id))
+		}
+	}
+	s.step(gateway.Readings{Samples: samples})
+}
+
+func (s *shell) sample(id lab.PropertyID) lab.Sample {
+	return lab.Sample{ID: id, Reading: lab.Reading{Value: s.world[id.String()], Quality: lab.Good, Source: s.now, Received: s.now, Epoch: s.epoch[id.Instrument]}}
+}
+
+// set changes the world: "pump_a.running = true"; it is seen when it is read.
+func (s *shell) set(changes ...string) {
+	s.t.Helper()
+	for _, c := range changes {
+		path, text, _ := strings.Cut(c, " = ")
+		id, p, err := s.lab.ResolveProperty(path)
+		if err != nil {
+			s.t.Fatalf("%v", err)
+		}
+		s.world[id.String()] = value(s.t, p.Type, text)
+	}
+}
+
+func value(t tester, typ lab.Type, text string) lab.Value {
+	v := lab.TextValue(text)
+	if q, err := lab.ParseQuantity(text); err == nil {
+		v = lab.NumberValue(q)
+	}
+	if text == "true" || text == "false" {
+		v = lab.BoolValue(text == "true")
+	}
+	x, err := typ.Conform(v)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return x
+}
+
+// pass lets time pass with readings every 100 ms.
+func (s *shell) pass(d time.Duration) {
+	s.t.Helper()
+	for end := s.now.Add(d); s.now.Before(end); {
+		s.quiet(min(100*time.Millisecond, end.Sub(s.now)))
+		s.read()
+	}
+}
+
+// quiet lets time pass without a reading, stopping wherever the core wants to
+// be asked.
+func (s *shell) quiet(d time.Duration) {
+	s.t.Helper()
+	for end := s.now.Add(d); ; {
+		next := s.core.Next()
+		if next.IsZero() || !next.Before(end) {
+			s.now = end
+			s.step(gateway.Tick{})
+			return
+		}
+		if !next.After(s.now) {
+			s.t.Fatalf("at %s Next is %s: the shell would spin", s.now.Sub(t0), next.Sub(t0))
+		}
+		s.now = next
+		s.step(gateway.Tick{})
+	}
+}
+
+// step gives the core an event, and does what it asks for.
+func (s *shell) step(ev gateway.Event) {
+	s.t.Helper()
+	s.act(s.core.Step(s.now, ev))
+}
+
+func (s *shell) act(actions []gateway.Action) {
+	s.t.Helper()
+	for _, a := range actions {
+		s.one(a)
+	}
+	for !s.manual && len(s.appends) > 0 {
+		s.commit()
+	}
+	for !s.manual && len(s.refreshes) > 0 {
+		s.refresh()
+	}
+}
+
+func (s *shell) log(format string, args ...any) {
+	s.trace = append(s.trace, fmt.Sprintf(format, args...))
+}
+
+func (s *shell) one(a gateway.Action) {
+	s.t.Helper()
+	switch a := a.(type) {
+	case gateway.Answer:
+		s.answers = append(s.answers, a.Message)
+		if r, ok := a.Message.(messages.CommandReply); ok {
+			s.log("answer %s", r.State)
+		}
+	case gateway.Refresh:
+		s.refreshes = append(s.refreshes, a)
+		s.log("refresh %s", a.Command)
+	case gateway.Append:
+		s.appends = append(s.appends, a)
+		s.leases(a.Entries)
+		s.log("append %s", kinds(a.Entries))
+	case gateway.Note:
+		s.notes = append(s.notes, a.Entries...)
+		s.leases(a.Entries)
+		for _, e := range a.Entries {
+			if e.Kind == "denial/v1" {
+				s.ended[e.Command] = true
+			}
+		}
+		s.log("note %s", kinds(a.Entries))
+	case gateway.Send:
+		s.send(a)
+	case gateway.Lane:
+		s.lanes = append(s.lanes, a)
+		s.log("lane %s (%s)", a.Order.Target(), a.Order.Origin())
+	case gateway.Publish:
+		s.publish(a.Message)
+	}
+}
+
+// leases follows who holds what.
+func (s *shell) leases(entries []lab.Entry) {
+	s.t.Helper()
+	for _, e := range entries {
+		var b struct {
+			What  string
+			Lease uint64
+		}
+		if e.Kind != "lease/v1" {
+			continue
+		}
+		if err := json.Unmarshal(e.Body, &b); err != nil {
+			s.t.Fatalf("%v", err)
+		}
+		if s.holds[e.Instrument] = b.Lease; b.What != "take" {
+			s.holds[e.Instrument] = 0
+		}
+	}
+}
+
+// send checks what must hold for every Send.
+func (s *shell) send(a gateway.Send) {
+	s.t.Helper()
+	s.log("send %s", a.Command.Target)
+	spec := s.lab.CommandSpec(a.Command.Target)
+	s.sent[a.Command.ID]++
+	switch {
+	case !s.intended[a.Command.ID]:
+		s.t.Fatalf("S2: %s is sent, and its intent is not durable", a.Command.ID)
+	case spec.Effect == lab.Effectful && s.sent[a.Command.ID] > 1:
+		s.t.Fatalf("S1: %s is sent twice", a.Command.ID)
+	case s.poisoned:
+		s.t.Fatalf("D3: %s is sent after the journal failed", a.Command.ID)
+	case spec.Effect != lab.Read && (a.Command.Lease == 0 || a.Command.Lease != s.holds[a.Command.Target.Instrument]):
+		s.t.Fatalf("S8: %s is sent under lease %d; %d is in force", a.Command.ID, a.Command.Lease, s.holds[a.Command.Target.Instrument])
+	case a.Permit == nil:
+		s.t.Fatalf("S5: %s is sent without a permit", a.Command.ID)
+	case strings.Contains(a.Permit.Live(&a.Command).Error(), "revoked"):
+		s.t.Fatalf("S5: %s is sent with a permit that was revoked: %v", a.Command.ID, a.Permit.Live(&a.Command))
+	}
+	s.sends = append(s.sends, a)
+}
+
+// publish checks that no result is visible before it is durable.
+func (s *shell) publish(doc any) {
+	s.t.Helper()
+	switch d := doc.(type) {
+	case messages.Outcome:
+		s.outcomes = append(s.outcomes, d)
+		s.log("outcome %s %s", d.Outcome.Command, d.Outcome.State)
+		if !s.ended[d.Outcome.Command] {
+			s.t.Fatalf("O3: the outcome of %s is told before it is durable", d.Outcome.Command)
+		}
+	case messages.Safety:
+		s.safety = append(s.safety, d)
+		if d.What != messages.SafetyLink {
+			s.log("safety %s %s", d.What, d.Rule)
+		}
+	}
+}
+
+func kinds(entries []lab.Entry) string {
+	var list []string
+	for _, e := range entries {
+		list = append(list, strings.TrimSuffix(e.Kind, "/v1"))
+	}
+	return strings.Join(list, "+")
+}
+
+// commit makes the oldest append durable, with the notes before it, or fails.
+func (s *shell) commit() {
+	s.t.Helper()
+	a := s.appends[0]
+	s.appends = s.appends[1:]
+	if s.broken {
+		s.poisoned = true
+		s.step(gateway.Durable{Token: a.Token, Err: errors.New("the disk is full")})
+		return
+	}
+	s.journal = append(append(s.journal, s.notes...), a.Entries...)
+	s.notes = nil
+	refs := make([]lab.Ref, len(a.Entries))
+	for i, e := range a.Entries {
+		refs[i] = lab.Ref{Seq: uint64(len(s.journal) - len(a.Entries) + i + 1)}
+		switch e.Kind {
+		case "intent/v1":
+			s.intended[e.Command] = true
+		case "outcome/v1":
+			s.ended[e.Command] = true
+		}
+	}
+	s.step(gateway.Durable{Token: a.Token, Refs: refs})
+}
+
+// refresh answers the oldest refresh with what the world shows.
+func (s *shell) refresh() {
+	s.t.Helper()
+	r := s.refreshes[0]
+	s.refreshes = s.refreshes[1:]
+	s.now = s.now.Add(time.Millisecond)
+	var samples []lab.Sample
+	for _, id := range r.Properties {
+		samples = append(samples, s.sample(id))
+	}
+	s.step(gateway.Readings{Samples: samples})
+	s.step(gateway.Refreshed{Command: r.Command})
+}
+
+// exchange carries out the oldest send: the permit is spent, the device takes
+// it, or err.
+func (s *shell) exchange(acked bool, values map[string]lab.Value, err error) {
+	s.t.Helper()
+	if len(s.sends) == 0 {
+		s.t.Fatalf("nothing to send; so far:\n%s", strings.Join(s.trace, "\n"))
+	}
+	a := s.sends[0]
+	s.sends = s.sends[1:]
+	if e := a.Permit.Spend(&a.Command, s.epoch[a.Command.Target.Instrument], s.now); e != nil {
+		acked, values, err = false, nil, e
+	} else if err == nil {
+		s.spent[a.Command.ID] = true
+	}
+	s.now = s.now.Add(time.Millisecond)
+	s.step(gateway.Exchanged{Command: a.Command.ID, Acked: acked, Values: values, Sent: s.now, Err: err})
+}
+
+// write carries out the oldest order of the safe lane.
+func (s *shell) write(acked bool, err error) {
+	s.t.Helper()
+	if len(s.lanes) == 0 {
+		s.t.Fatalf("no order; so far:\n%s", strings.Join(s.trace, "\n"))
+	}
+	l := s.lanes[0]
+	s.lanes = s.lanes[1:]
+	s.now = s.now.Add(time.Millisecond)
+	s.step(gateway.LaneDone{ID: l.ID, Acked: acked, Err: err})
+}
+
+// writeAll writes every order that waits.
+func (s *shell) writeAll() {
+	s.t.Helper()
+	for len(s.lanes) > 0 {
+		s.write(true, nil)
+	}
+}
+
+func (s *shell) lease(instrument, run string) messages.LeaseReply {
+	s.t.Helper()
+	return s.leaseDo(messages.LeaseRequest{Action: messages.LeaseTake, Instrument: instrument, Run: run, Principal: "planner_1", TTL: lab.Q(60, "s"), RulesHash: s.rules.Hash, Telemetry: lab.Q(1, "s")})
+}
+
+func (s *shell) leaseDo(r messages.LeaseRequest) messages.LeaseReply {
+	s.t.Helper()
+	s.step(gateway.LeaseAsked{Request: r})
+	reply, _ := s.answers[len(s.answers)-1].(messages.LeaseReply)
+	return reply
+}
+
+// command makes a command: "c1 pump_a.dose volume=0.1 mL, rate=6 mL/min".
+func (s *shell) command(text string, lease uint64) lab.Command {
+	s.t.Helper()
+	parts := strings.SplitN(text, " ", 3)
+	id, spec, err := s.lab.ResolveCommand(parts[1])
+	if err != nil {
+		s.t.Fatalf("%v", err)
+	}
+	c := lab.Command{ID: parts[0], Target: id, Args: map[string]lab.Value{}, Principal: "planner_1", Run: "run", Step: "step", Lease: lease, NotAfter: s.now.Add(10 * time.Second)}
+	if len(parts) == 3 {
+		for _, a := range strings.Split(parts[2], ", ") {
+			n, v, _ := strings.Cut(a, "=")
+			c.Args[n] = value(s.t, spec.Arg(n).Type, v)
+		}
+	}
+	return c
+}
+
+// ask asks for a command under the lease in force, taking it if there is none.
+func (s *shell) ask(text string) messages.CommandReply {
+	s.t.Helper()
+	c := s.command(text, 1)
+	return s.askFor(gateway.Asked{Command: c})
+}
+
+func (s *shell) askFor(a gateway.Asked) messages.CommandReply {
+	s.t.Helper()
+	n := len(s.answers)
+	s.step(a)
+	for _, x := range s.answers[n:] {
+		if r, ok := x.(messages.CommandReply); ok {
+			return r
+		}
+	}
+	s.t.Fatalf("no answer to %s", a.Command.ID)
+	return messages.CommandReply{}
+}
+
+func (s *shell) outcomeAsked(id string) messages.CommandReply {
+	s.t.Helper()
+	s.step(gateway.OutcomeAsked{Command: id})
+	return s.answers[len(s.answers)-1].(messages.CommandReply)
+}
+
+// outcome is the last one that was published of a command.
+func (s *shell) outcome(id string) lab.Outcome {
+	s.t.Helper()
+	for i := len(s.outcomes) - 1; i >= 0; i-- {
+		if o := s.outcomes[i].Outcome; o.Command == id {
+			return o
+		}
+	}
+	s.t.Fatalf("no outcome of %s; so far:\n%s", id, strings.Join(s.trace, "\n"))
+	return lab.Outcome{}
+}
+
+func (s *shell) isState(id string, state lab.State, kind lab.Kind) lab.Outcome {
+	s.t.Helper()
+	o := s.outcome(id)
+	if o.State != state || o.Kind != kind {
+		s.t.Errorf("%s is %s, %s: %s; %s, %s is wanted", id, o.State, o.Kind, o.Say, state, kind)
+	}
+	return o
+}
+
+// is compares the trace since the last call, word for word.
+func (s *shell) is(want ...string) {
+	s.t.Helper()
+	if got, w := strings.Join(s.trace, "\n"), strings.Join(want, "\n"); got != w {
+		s.t.Errorf("it did\n%s\nwanted is\n%s", got, w)
+	}
+	s.trace = nil
+}
+
+// alarms lists what people were told as critical.
+func (s *shell) alarms() string {
+	var list []string
+	for _, m := range s.safety {
+		if m.What == messages.SafetyAlarm {
+			list = append(list, m.Say)
+		}
+	}
+	return strings.Join(list, "; ")
+}
+
+const dose = "pump_a.dose volume=0.1 mL, rate=6 mL/min"
+
+// dosing brings a dose to where the pump runs.
+func (s *shell) dosing() {
+	s.t.Helper()
+	s.set("pump_a.dispensed = 1 mL", "pump_a.running = false", "room.airflow = 0.5 m/s")
+	s.read()
+	s.lease("pump_a", "run")
+	if r := s.ask("c1 " + dose); !r.Accepted {
+		s.t.Fatalf("%v", r.Issues)
+	}
+	s.exchange(true, nil, nil)
+	s.set("pump_a.running = true", "pump_a.dispensed = 1.04 mL")
+	s.read()
+	s.trace = nil
+}
