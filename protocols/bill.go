@@ -136,9 +136,34 @@ func (p *Protocol) ranges(inputs map[string]lab.Value) []expr.Range {
 			}
 		case CountSlot:
 			out[i] = expr.Between(lab.Quantity{Value: 1}, lab.Quantity{Value: float64(max(1, x.Step.Max))}).OrUnknown()
+		case ItemSlot:
+			out[i] = x.Step.itemRange(i)
 		}
 	}
 	return out
+}
+
+// itemRange is what a value of a repeat may be, by its slot.
+func (s *Step) itemRange(slot int) expr.Range {
+	for _, it := range s.Over {
+		if it.slot != slot {
+			continue
+		}
+		if it.Values[0].Kind == lab.Bool {
+			return expr.EitherWay().OrUnknown()
+		}
+		low, high := it.Values[0], it.Values[0]
+		for _, v := range it.Values {
+			if v.Num < low.Num {
+				low = v
+			}
+			if v.Num > high.Num {
+				high = v
+			}
+		}
+		return expr.Between(low.Quantity(), high.Quantity()).OrUnknown()
+	}
+	return expr.Range{}
 }
 
 // Range is everything that the input may be.
@@ -242,6 +267,9 @@ func (b *biller) step(s *Step, times float64) sum {
 			all = sum{max(all.expected, c.expected), max(all.worst, c.worst), all.exposures + c.exposures, all.commands + c.commands}
 		}
 		return all
+	case If:
+		then, other := b.list(s.Steps, times), b.list(s.Otherwise, times)
+		return sum{max(then.expected, other.expected), max(then.worst, other.worst), max(then.exposures, other.exposures), max(then.commands, other.commands)}
 	case Repeat:
 		most := float64(s.Max)
 		body := b.list(s.Steps, times*most)

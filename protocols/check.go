@@ -1,6 +1,7 @@
 package protocols
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -75,7 +76,7 @@ func (r *parser) ids(steps []*Step, around map[string]named) {
 	}
 	inner := map[string]named{}
 	for _, s := range steps {
-		if len(s.Steps) == 0 {
+		if len(s.children()) == 0 {
 			continue
 		}
 		if len(inner) == 0 {
@@ -88,8 +89,26 @@ func (r *parser) ids(steps []*Step, around map[string]named) {
 				}
 			}
 		}
-		r.ids(s.Steps, inner)
+		own := inner
+		if len(s.Over) > 0 {
+			own = maps.Clone(inner)
+		}
+		for _, it := range s.Over {
+			if first, ok := own[it.Name]; ok {
+				r.add(it.Pos, "shadowed_name", "rename one of them", "value %q has the name of %s at %s", it.Name, first.what, first.pos)
+			}
+			own[it.Name] = named{"the value", it.Pos}
+		}
+		r.ids(s.children(), own)
 	}
+}
+
+// children are the steps directly within a step.
+func (s *Step) children() []*Step {
+	if len(s.Otherwise) == 0 {
+		return s.Steps
+	}
+	return slices.Concat(s.Steps, s.Otherwise)
 }
 
 // walk checks the steps of a list, each with those before it over.
@@ -125,8 +144,40 @@ func (r *parser) checkStep(s *Step, at *place) {
 	case Repeat:
 		r.walk(&place{outer: at, owner: s, steps: s.Steps})
 		s.Until = r.condition("until", s.until, &scope{at: at, loop: s, live: true, values: true})
-		r.checkChanges(s)
+		if !s.ramp {
+			r.checkChanges(s)
+		}
+	case If:
+		s.Until = r.condition("if", s.until, &scope{at: at, loop: at.loop(), live: true, values: true})
+		r.checkDecides(s)
+		r.walk(&place{outer: at, owner: s, steps: s.Steps})
+		r.walk(&place{outer: at, owner: s, steps: s.Otherwise})
 	}
+}
+
+// checkDecides refuses a condition that is the same whatever happens: one of
+// its lists would never be carried out.
+func (r *parser) checkDecides(s *Step) {
+	if s.Until == nil {
+		return
+	}
+	if len(s.Until.Slots()) == 0 {
+		r.add(s.until.Pos, "constant_condition", "leave the if out", "%q is the same whatever happens", s.until.Text)
+		return
+	}
+	never := ""
+	switch s.Until.TruthOver(r.p.ranges(nil)) {
+	case expr.Always:
+		never = "else"
+		if len(s.Otherwise) == 0 {
+			return
+		}
+	case expr.Never:
+		never = "then"
+	default:
+		return
+	}
+	r.add(s.until.Pos, "unreachable", "", "%q is the same for all inputs that are allowed: what stands in %s is never carried out", s.until.Text, never)
 }
 
 // condition compiles a condition; nil where there is none, or it was reported.

@@ -13,7 +13,7 @@ import (
 var plainKeys = map[string]bool{"protocol": true, "version": true, "about": true, "substance": true}
 
 // exprKeys hold expressions.
-var exprKeys = map[string]bool{"until": true, "from": true, "limits": true}
+var exprKeys = map[string]bool{"until": true, "from": true, "limits": true, "if": true}
 
 // hashOf is the hash of what stands in a file: its tree as JSON with sorted
 // keys, with quantities and expressions in their one spelling. Comments, white

@@ -78,7 +78,7 @@ func (r *parser) Map(n *strict.Node, what string, allowed ...string) *strict.Fie
 const quoteIt = "within braces an expression with a comma needs quotes"
 
 func (r *parser) file(root *strict.Node) {
-	f := r.Map(root, "protocol file", "protocol", "version", "about", "inputs", "roles", "limits", "budget", "outputs",
+	f := r.Map(root, "protocol file", "protocol", "version", "about", "lab", "inputs", "roles", "limits", "budget", "outputs",
 		"steps", "cleanup", "finally")
 	p := r.p
 	if n := f.Require("protocol"); n != nil {
@@ -92,6 +92,9 @@ func (r *parser) file(root *strict.Node) {
 		}
 	}
 	p.About = r.text(f.Get("about"), "about", maxAbout)
+	if n := f.Get("lab"); n != nil {
+		p.Lab = r.Name(n, "lab")
+	}
 	for _, e := range r.entries(f.Get("inputs"), "inputs", MaxInputs) {
 		p.Inputs = append(p.Inputs, r.input(e))
 	}

@@ -31,6 +31,7 @@ const (
 // Protocol is a parsed and checked protocol file. It is immutable.
 type Protocol struct {
 	Name, Version, About string
+	Lab                  string // the lab that it was written for, by its name; empty: any
 	Hash                 string // "sha256:…" over the canonical content; white space, comments and the order of keys don't count
 	Inputs               []Input
 	Roles                []Role
@@ -104,9 +105,11 @@ const (
 	Wait                         // until a condition holds
 	Parallel                     // steps side by side
 	Repeat                       // steps again and again
+	If                           // one list of steps or the other
+	Ramp                         // in files only: it is read as a Repeat
 )
 
-var kindNames = [...]string{"step", "do", "wait", "parallel", "repeat"}
+var kindNames = [...]string{"step", "do", "wait", "parallel", "repeat", "if", "ramp"}
 
 // String is the kind as written in files.
 func (k StepKind) String() string { return kindNames[k] }
@@ -155,20 +158,23 @@ type Step struct {
 	With          []Arg             // every argument of the command, in the class's order
 	Gives         map[string]string // local name to the name of the command's result
 
-	// Wait and Repeat. Until is nil for a plain pause, and for a repeat that
-	// always goes to its max.
+	// Wait, Repeat and If. Until is nil for a plain pause, and for a repeat that
+	// always goes to its max; of an If it is what decides.
 	Until   *expr.Program
 	For     time.Duration // how long Until must hold without a break; of a plain pause, how long it takes
 	Timeout time.Duration // of a wait; 0 only for a plain pause
 	Every   time.Duration // least time from the start of one iteration to that of the next
 	Max     int           // iterations
+	Over    []Items       // Repeat: values of their own for each iteration
 	Else    Else
 
-	Steps   []*Step // Parallel: the branches; Repeat: the body
-	OnError Policy
-	Pos     lab.Pos
+	Steps     []*Step // Parallel: the branches; Repeat: the body; If: where it is true
+	Otherwise []*Step // If: where it is false
+	OnError   Policy
+	Pos       lab.Pos
 
 	named    bool // ID stands in the file
+	ramp     bool // a Repeat that was written as a ramp
 	until    lab.Source
 	index    int // in Protocol.steps
 	end      int // index of the first step after this one that is not within it
@@ -188,6 +194,15 @@ type Arg struct {
 	src lab.Source
 }
 
+// Items are the values of one name of a repeat, one for each iteration.
+type Items struct {
+	Name   string
+	Values []lab.Value // of one type
+	Pos    lab.Pos
+
+	slot int
+}
+
 // SlotKind is where the value of a slot comes from.
 type SlotKind uint8
 
@@ -199,6 +214,7 @@ const (
 	CountSlot                    // the number of the current iteration of a repeat
 	LastSlot                     // a result of the last complete iteration of a repeat
 	PreviousSlot                 // of the one before
+	ItemSlot                     // the value of a repeat's own name in the current iteration
 )
 
 // Slot is one value that expressions of the protocol read; expr.Symbol.Slot is

@@ -80,6 +80,10 @@ func (s *scope) Lookup(name string) (expr.Symbol, error) {
 			break
 		}
 		slot, err = s.iterated(s.loop, parts, name)
+	case s.item(parts[0]) != nil:
+		if slot = s.item(parts[0]).slot; len(parts) > 1 {
+			err = fmt.Errorf("%s: %s is a value and has no parts", name, parts[0])
+		}
 	default:
 		slot, err = s.step(parts, name)
 	}
@@ -88,6 +92,23 @@ func (s *scope) Lookup(name string) (expr.Symbol, error) {
 	}
 	x := &s.r.p.slots[slot]
 	return expr.Symbol{Slot: slot, Type: x.Type, MaxAge: x.MaxAge}, nil
+}
+
+// item finds a value of a repeat around the expression, and gives it a slot.
+func (s *scope) item(name string) *Items {
+	for at := s.at; at != nil; at = at.outer {
+		if at.owner == nil {
+			continue
+		}
+		for i := range at.owner.Over {
+			if it := &at.owner.Over[i]; it.Name == name && len(it.Values) > 0 {
+				t := lab.Type{Kind: it.Values[0].Kind, Unit: it.Values[0].Unit}
+				it.slot = s.r.slot(Slot{Kind: ItemSlot, Name: at.owner.Path + "." + name, Type: t, Step: at.owner})
+				return it
+			}
+		}
+	}
+	return nil
 }
 
 // slot finds or makes a slot by its full name.
@@ -199,7 +220,7 @@ func (s *scope) member(x *Step, rest []string, name string) (int, error) {
 	switch x.Kind {
 	case Do:
 		return s.given(x, rest, name)
-	case Parallel:
+	case Parallel, If:
 		child, err := s.child(x, rest[0], name)
 		if err != nil {
 			return 0, err
@@ -215,11 +236,11 @@ func (s *scope) member(x *Step, rest []string, name string) (int, error) {
 }
 
 func (s *scope) child(x *Step, id, name string) (*Step, error) {
-	if c := find(x.Steps, id); c != nil {
+	if c := find(x.children(), id); c != nil {
 		return c, nil
 	}
 	var names []string
-	for _, c := range x.Steps {
+	for _, c := range x.children() {
 		if c.named {
 			names = append(names, c.ID)
 		}

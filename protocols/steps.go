@@ -2,6 +2,7 @@ package protocols
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"labgate/internal/strict"
@@ -12,12 +13,14 @@ import (
 // that makes the kind.
 var stepKeys = map[StepKind][]string{
 	Do:       {"id", "do", "with", "gives", "on_error"},
+	If:       {"id", "if", "then", "else", "on_error"},
+	Ramp:     {"id", "ramp", "with", "on_error"},
 	Wait:     {"id", "wait", "else", "on_error"},
 	Parallel: {"id", "parallel", "on_error"},
 	Repeat:   {"id", "repeat", "steps", "else", "on_error"},
 }
 
-var allKinds = []StepKind{Do, Wait, Parallel, Repeat}
+var allKinds = []StepKind{Do, Wait, Parallel, Repeat, If, Ramp}
 
 // steps reads a list of steps. made is how steps without an id are called.
 func (r *parser) steps(n *strict.Node, path, made string, depth int) []*Step {
@@ -55,7 +58,11 @@ func (r *parser) step(n *strict.Node, path, id string, depth int) *Step {
 	if kind == 0 {
 		return nil
 	}
-	f := r.Map(n, kind.String()+" step", stepKeys[kind]...)
+	what := kind.String() + " step"
+	if kind == If {
+		what = "step with if"
+	}
+	f := r.Map(n, what, stepKeys[kind]...)
 	s := &Step{ID: id, Kind: kind, Pos: n.Pos(), index: len(r.p.steps)}
 	if idNode := f.Get("id"); idNode != nil {
 		before := len(r.Issues)
@@ -80,10 +87,15 @@ func (r *parser) step(n *strict.Node, path, id string, depth int) *Step {
 		}
 	case Repeat:
 		r.repeat(s, f, main)
-		body := f.Require("steps")
-		if s.Steps = r.steps(body, s.Path, "step", depth+1); body.IsList() && len(r.List(body)) == 0 {
-			r.add(body.Pos(), "empty", "", "there is nothing to repeat")
+		s.Steps = r.body(f.Require("steps"), s.Path, "step", "there is nothing to repeat", depth)
+	case If:
+		s.until = r.source(main)
+		s.Steps = r.body(f.Require("then"), s.Path, "then", "there is nothing to do where it is true: turn the condition", depth)
+		if n := f.Get("else"); n != nil {
+			s.Otherwise = r.body(n, s.Path, "else", "leave it out", depth)
 		}
+	case Ramp:
+		r.ramp(s, f, main)
 	}
 	s.end = len(r.p.steps)
 	r.elseOf(s, f.Get("else"))
@@ -91,10 +103,19 @@ func (r *parser) step(n *strict.Node, path, id string, depth int) *Step {
 	return s
 }
 
+// body reads the steps within a step, of which there is at least one.
+func (r *parser) body(n *strict.Node, path, made, say string, depth int) []*Step {
+	list := r.steps(n, path, made, depth+1)
+	if n.IsList() && len(r.List(n)) == 0 {
+		r.add(n.Pos(), "empty", "", "%s", say)
+	}
+	return list
+}
+
 // kindOf finds the key that makes the kind; 0 where that was reported.
 func (r *parser) kindOf(n *strict.Node) StepKind {
 	before := len(r.Issues)
-	f := r.Map(n, "step", "id", "do", "wait", "parallel", "repeat", "with", "gives", "steps", "else", "on_error")
+	f := r.Map(n, "step", "id", "do", "wait", "parallel", "repeat", "if", "then", "ramp", "with", "gives", "steps", "else", "on_error")
 	keysOK := len(r.Issues) == before
 	var found []string
 	kind := StepKind(0)
@@ -110,7 +131,7 @@ func (r *parser) kindOf(n *strict.Node) StepKind {
 	case len(found) > 1:
 		r.add(n.Pos(), "bad_step", "make a step of each", "one step can't be %s at once", strings.Join(found, " and "))
 	case keysOK:
-		r.add(n.Pos(), "bad_step", "give it one of do, wait, parallel, repeat", "this step does nothing")
+		r.add(n.Pos(), "bad_step", "give it one of do, wait, parallel, repeat, if, ramp", "this step does nothing")
 	}
 	return 0
 }
@@ -123,13 +144,7 @@ func (r *parser) do(s *Step, f *strict.Fields, n *strict.Node) {
 	if len(r.Issues) > before {
 		return
 	}
-	parts := strings.Split(text, ".")
-	if len(parts) != 2 || parts[0] == "" || parts[1] == "" {
-		r.add(n.Pos(), "bad_value", "write role.command, as in gold.dose", "%q is not a command of a role", text)
-		return
-	}
-	s.Role, s.Command = parts[0], parts[1]
-	if !r.resolve(s, n.Pos()) {
+	if !r.command(s, text, n.Pos()) {
 		return
 	}
 	r.with(s, f.Get("with"))
@@ -139,6 +154,17 @@ func (r *parser) do(s *Step, f *strict.Fields, n *strict.Node) {
 			r.give(s, e)
 		}
 	}
+}
+
+// command reads role.command; false where it is none, which was reported.
+func (r *parser) command(s *Step, text string, at lab.Pos) bool {
+	parts := strings.Split(text, ".")
+	if len(parts) != 2 || parts[0] == "" || parts[1] == "" {
+		r.add(at, "bad_value", "write role.command, as in gold.dose", "%q is not a command of a role", text)
+		return false
+	}
+	s.Role, s.Command = parts[0], parts[1]
+	return r.resolve(s, at)
 }
 
 // resolve finds the role's class that has the command; false where that was
@@ -174,16 +200,19 @@ func (r *parser) resolve(s *Step, at lab.Pos) bool {
 	return false
 }
 
-// with reads the arguments: all of the command's, and no others.
-func (r *parser) with(s *Step, n *strict.Node) {
+// with reads the arguments: all of the command's, and no others. Those in set
+// have their formula already.
+func (r *parser) with(s *Step, n *strict.Node, set ...ramped) {
 	given := map[string]entry{}
+	for _, x := range set {
+		if s.Spec.Arg(x.name) == nil {
+			r.add(s.Pos, "unknown_argument", r.near(x.name, argNames(s.Spec)), "%s.%s takes no %q", s.Role, s.Command, clip(x.name))
+			return
+		}
+	}
 	for _, e := range r.entries(n, "with", maxText) {
 		if s.Spec.Arg(e.key) == nil {
-			var names []string
-			for _, a := range s.Spec.Args {
-				names = append(names, a.Name)
-			}
-			hint := r.near(e.key, names)
+			hint := r.near(e.key, argNames(s.Spec))
 			if strings.ContainsAny(e.key, "()<>=*+") {
 				hint = quoteIt
 			}
@@ -195,6 +224,13 @@ func (r *parser) with(s *Step, n *strict.Node) {
 	for i := range s.Spec.Args {
 		p := &s.Spec.Args[i]
 		e, ok := given[p.Name]
+		if at := slices.IndexFunc(set, func(x ramped) bool { return x.name == p.Name }); at >= 0 {
+			if ok {
+				r.add(e.pos, "duplicate", "leave it out", "%s is what the ramp sets", p.Name)
+			}
+			s.With = append(s.With, Arg{Name: p.Name, Param: p, Pos: set[at].src.Pos, src: set[at].src})
+			continue
+		}
 		if !ok {
 			r.add(s.Pos, "missing_argument", "", "%s.%s needs %s, a %s", s.Role, s.Command, p.Name, p.Type)
 			continue
@@ -211,6 +247,14 @@ func (r *parser) with(s *Step, n *strict.Node) {
 		}
 		s.With = append(s.With, a)
 	}
+}
+
+func argNames(spec *lab.CommandSpec) []string {
+	names := make([]string, len(spec.Args))
+	for i := range spec.Args {
+		names[i] = spec.Args[i].Name
+	}
+	return names
 }
 
 func (r *parser) give(s *Step, e entry) {
@@ -258,14 +302,20 @@ func (r *parser) wait(s *Step, n *strict.Node) {
 }
 
 func (r *parser) repeat(s *Step, f *strict.Fields, n *strict.Node) {
-	m := r.Map(n, "repeat", "max", "every", "until")
+	m := r.Map(n, "repeat", "max", "over", "every", "until")
 	if n.Kind() != strict.Map {
 		return
 	}
-	if m.Get("max") == nil {
-		r.add(n.Pos(), "repeat_without_max", "add max: a number", "this repeat may never end")
+	switch max, over := m.Get("max"), m.Get("over"); {
+	case over != nil && max != nil:
+		r.add(max.Pos(), "bad_value", "leave it out", "the values of over say how often it is done")
+	case over != nil:
+		r.over(s, over)
+	case max == nil:
+		r.add(n.Pos(), "repeat_without_max", "add max: a number, or over: lists of values", "this repeat may never end")
+	default:
+		s.Max = int(r.count(max, "max", MaxRepeats))
 	}
-	s.Max = int(r.count(m.Get("max"), "max", MaxRepeats))
 	s.Every = r.duration(m.Get("every"), "every")
 	s.until = r.source(m.Get("until"))
 	if e := f.Get("else"); e != nil && m.Get("until") == nil {
@@ -274,7 +324,7 @@ func (r *parser) repeat(s *Step, f *strict.Fields, n *strict.Node) {
 }
 
 func (r *parser) elseOf(s *Step, n *strict.Node) {
-	if n == nil || s.Kind == Do || s.Kind == Parallel { // an unknown key, reported
+	if n == nil || s.Kind != Wait && s.Kind != Repeat { // an unknown key, reported, or the other list of an if
 		return
 	}
 	if r.Text(n) != "continue" {

@@ -192,6 +192,11 @@ func (v *Values) BeginIteration(now time.Time, s *Step, i int) {
 	for _, x := range s.Steps {
 		v.Skip(now, x)
 	}
+	for _, it := range s.Over {
+		if it.slot >= 0 && i <= len(it.Values) {
+			v.set(now, it.slot, expr.Given(it.Values[i-1]))
+		}
+	}
 	if s.iter != nil && s.iter.count >= 0 {
 		v.set(now, s.iter.count, expr.Given(lab.IntegerValue(int64(i))))
 	}
@@ -213,7 +218,7 @@ func (v *Values) EndIteration(now time.Time, s *Step) {
 	}
 }
 
-// Until evaluates the condition of a wait or a repeat now. It is True for a
+// Until evaluates the condition of a wait, a repeat or an if now. It is True for a
 // plain pause, and False for a repeat without one.
 func (v *Values) Until(now time.Time, s *Step) expr.Truth {
 	switch {

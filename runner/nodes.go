@@ -42,6 +42,8 @@ func nodeOf(s *protocols.Step) node {
 		return &policyNode{step: s, inner: p}
 	case protocols.Repeat:
 		return &policyNode{step: s, inner: &repeatNode{step: s}}
+	case protocols.If:
+		return &policyNode{step: s, inner: &ifNode{step: s}}
 	}
 	return &policyNode{step: s, inner: &doNode{step: s}}
 }
@@ -451,6 +453,55 @@ func (n *repeatNode) where() []string {
 }
 
 func (n *repeatNode) rule() string { return n.by }
+
+// ifNode does one list of steps or the other. What it can't decide is a
+// failure: neither list is right.
+type ifNode struct {
+	step *protocols.Step
+	body *seqNode // the list that was chosen
+}
+
+func (n *ifNode) tick(m *Machine, now time.Time) (status, string) {
+	if n.body == nil {
+		m.values.Skip(now, n.step)
+		switch m.values.Until(now, n.step) {
+		case expr.True:
+			n.body = m.sequence(n.step.Steps)
+		case expr.False:
+			n.body = m.sequence(n.step.Otherwise)
+		default:
+			return failed, fmt.Sprintf("step %s: %s is unknown", n.step.Path, n.step.Until.Source().Text)
+		}
+	}
+	return n.body.tick(m, now)
+}
+
+func (n *ifNode) next() time.Time {
+	if n.body == nil {
+		return time.Time{}
+	}
+	return n.body.next()
+}
+
+func (n *ifNode) cancel(m *Machine, now time.Time) {
+	if n.body != nil {
+		n.body.cancel(m, now)
+	}
+}
+
+func (n *ifNode) where() []string {
+	if n.body == nil {
+		return []string{n.step.Path}
+	}
+	return n.body.where()
+}
+
+func (n *ifNode) rule() string {
+	if n.body == nil {
+		return ""
+	}
+	return n.body.by
+}
 
 // finallyNode carries out every step, whatever became of the others.
 type finallyNode struct {
