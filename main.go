@@ -32,18 +32,19 @@ const (
 type cli struct {
 	JSON bool `name:"json" help:"For machines: one JSON object a line."`
 
-	Demo    demoCmd    `cmd:"" help:"A simulated lab, gateway, runner and planner in one process: a closed loop of experiments."`
-	Serve   serveCmd   `cmd:"" help:"The edge daemon: bus, gateway and runner of a lab."`
-	Sim     simCmd     `cmd:"" help:"Only the simulated instruments, on real OPC UA, MQTT and serial."`
-	Check   checkCmd   `cmd:"" help:"Check protocols, labs, profiles, classes, interlocks; connects to nothing."`
-	Submit  submitCmd  `cmd:"" help:"Propose a protocol, follow the run, print its measurements."`
-	Runs    runsCmd    `cmd:"" help:"List runs, or show one; and what is latched or in doubt."`
-	Export  exportCmd  `cmd:"" help:"Write a run's measurements, pictures and documents to a folder."`
-	Stop    stopCmd    `cmd:"" help:"Emergency stop of all instruments, or of one. Latches until reset."`
-	Reset   resetCmd   `cmd:"" help:"Clear a latch, with a reason."`
-	Resolve resolveCmd `cmd:"" help:"Settle a command in doubt, with a reason."`
-	Abort   abortCmd   `cmd:"" help:"End a run through its cleanup and finally."`
-	Keys    struct {
+	Demo     demoCmd     `cmd:"" help:"A simulated lab, gateway, runner and planner in one process: a closed loop of experiments."`
+	Serve    serveCmd    `cmd:"" help:"The edge daemon: bus, gateway and runner of a lab."`
+	Sim      simCmd      `cmd:"" help:"Only the simulated instruments, on real OPC UA, MQTT and serial."`
+	Check    checkCmd    `cmd:"" help:"Check protocols, labs, profiles, classes, interlocks; connects to nothing."`
+	Simulate simulateCmd `cmd:"" help:"A whole run on the twin, in virtual time."`
+	Submit   submitCmd   `cmd:"" help:"Propose a protocol, follow the run, print its measurements."`
+	Runs     runsCmd     `cmd:"" help:"List runs, or show one; and what is latched or in doubt."`
+	Export   exportCmd   `cmd:"" help:"Write a run's measurements, pictures and documents to a folder."`
+	Stop     stopCmd     `cmd:"" help:"Emergency stop of all instruments, or of one. Latches until reset."`
+	Reset    resetCmd    `cmd:"" help:"Clear a latch, with a reason."`
+	Resolve  resolveCmd  `cmd:"" help:"Settle a command in doubt, with a reason."`
+	Abort    abortCmd    `cmd:"" help:"End a run through its cleanup and finally."`
+	Keys     struct {
 		New keysNewCmd `cmd:"" help:"A principal with a key, listed in the data folder's access.yaml."`
 	} `cmd:"" help:"Keys of principals."`
 	Journal struct {

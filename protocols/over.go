@@ -167,6 +167,7 @@ func (r *parser) rampEnd(n *strict.Node) lab.Source {
 	}
 	if src, ok := r.Formula(n); ok {
 		src.Text = "(" + src.Text + ")"
+		src.Pos.Column-- // the bracket
 		return src
 	}
 	before := len(r.Issues)

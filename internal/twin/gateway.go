@@ -65,7 +65,9 @@ func (g *gatewayPart) start() {
 // step gives the core an event and does what it asks for.
 func (g *gatewayPart) step(ev gateway.Event) {
 	now := g.t.clock.now
-	g.t.trace.line(now, "gateway", "<", sayGatewayEvent(ev))
+	if !g.t.o.Quiet {
+		g.t.trace.line(now, "gateway", "<", sayGatewayEvent(ev))
+	}
 	for _, a := range g.core.Step(now, ev) {
 		g.act(a)
 	}
@@ -82,7 +84,9 @@ func (g *gatewayPart) tick() { g.step(gateway.Tick{}) }
 
 func (g *gatewayPart) act(a gateway.Action) {
 	now := g.t.clock.now
-	g.t.trace.line(now, "gateway", ">", sayGatewayAction(a))
+	if !g.t.o.Quiet {
+		g.t.trace.line(now, "gateway", ">", sayGatewayAction(a))
+	}
 	switch a := a.(type) {
 	case gateway.Lane:
 		g.owners[a.Order.Target().Instrument].lane(a)

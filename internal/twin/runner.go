@@ -44,7 +44,9 @@ func (r *runnerPart) start() {
 // step gives the core an event and does what it asks for.
 func (r *runnerPart) step(ev runner.Event) {
 	now := r.t.clock.now
-	r.t.trace.line(now, "runner", "<", sayRunnerEvent(ev))
+	if !r.t.o.Quiet {
+		r.t.trace.line(now, "runner", "<", sayRunnerEvent(ev))
+	}
 	for _, a := range r.core.Step(now, ev) {
 		r.act(a)
 	}
@@ -53,7 +55,9 @@ func (r *runnerPart) step(ev runner.Event) {
 func (r *runnerPart) tick() { r.step(runner.Tick{}) }
 
 func (r *runnerPart) act(a runner.Action) {
-	r.t.trace.line(r.t.clock.now, "runner", ">", sayRunnerAction(a))
+	if !r.t.o.Quiet {
+		r.t.trace.line(r.t.clock.now, "runner", ">", sayRunnerAction(a))
+	}
 	switch a := a.(type) {
 	case runner.Append:
 		r.t.disk.append(r.seal(a.Entries), func(refs []lab.Ref, err error) {

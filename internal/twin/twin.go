@@ -39,6 +39,7 @@ type Options struct {
 	Start       time.Time     // zero: the first second of 2000
 	StartWithin time.Duration // for inputs to be first good; zero: safety.StartWithin
 	Faults      Faults
+	Quiet       bool // no trace is kept: a run is faster
 }
 
 // Faults decide what goes wrong. The zero Faults: nothing does. They are asked
