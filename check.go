@@ -22,7 +22,7 @@ import (
 
 type checkCmd struct {
 	Files []string          `arg:"" help:"Protocol, lab, profile, class or interlocks files, or lab folders."`
-	Lab   string            `help:"The lab that protocols and interlocks are checked against (default: demo)." placeholder:"DIR"`
+	Lab   string            `help:"The lab that protocols and interlocks are checked against (default: the one that a protocol names, else demo)." placeholder:"DIR"`
 	Input map[string]string `help:"An input of a protocol, name=value; again for each." short:"i"`
 }
 
@@ -35,13 +35,9 @@ type checked struct {
 
 // Run checks every file and reports everything that is wrong with each.
 func (c *checkCmd) Run(a *app) error {
-	dir := c.Lab
-	if dir == "" {
-		dir = "demo"
-	}
-	cfg, labErr := loadLab(dir)
 	bad := 0
 	for _, path := range c.Files {
+		cfg, labErr := c.labFor(path)
 		r := c.check(path, cfg, labErr)
 		r.Kind, r.Origin, r.Time = messages.KindVerdict, "check", time.Now()
 		r.Decision, r.Say = messages.AcceptedDecision, "no issues"
@@ -70,6 +66,18 @@ func (c *checkCmd) Run(a *app) error {
 		return errRefused
 	}
 	return nil
+}
+
+// labFor is the lab that a file is checked against.
+func (c *checkCmd) labFor(path string) (*configs.Config, error) {
+	if c.Lab != "" {
+		return loadLab(c.Lab)
+	}
+	data, err := readBounded(path)
+	if err != nil {
+		data = nil // a folder, or what check itself reports
+	}
+	return loadLab(labOf(path, data))
 }
 
 func (c *checkCmd) check(path string, cfg *configs.Config, labErr error) checked {

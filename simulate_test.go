@@ -51,7 +51,7 @@ func TestSimulateFailures(t *testing.T) {
 		want string
 	}{
 		"a dead pump":       {[]string{"gold-nanoparticles", "--fault", "pump_a:actuator_dead"}, exitRefused, "seed 1: fail (step feed.gold_in: partial"},
-		"the hood fails":    {[]string{"gold-nanoparticles", "--fault", "room:nan.airflow@1s"}, exitRefused, "dosing-needs-hood"},
+		"the hood fails":    {[]string{"gold-nanoparticles", "--fault", "room:nan@1s"}, exitRefused, "dosing-needs-hood"},
 		"out of bounds":     {[]string{"gold-nanoparticles", "-i", "temperature=200 degC"}, exitRefused, "rejected: "},
 		"no such protocol":  {[]string{"gold-nanoparticle"}, exitRefused, "none of that name is built in"},
 		"no such fault":     {[]string{"coat-films", "--fault", "cell:sleepy"}, exitUsage, "cell: actuator_dead, breakdown"},
