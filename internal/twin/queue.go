@@ -103,7 +103,7 @@ const (
 // carry brings a message to its receiver, once, unless the faults say
 // otherwise.
 func (n *network) carry(from, channel string, data []byte, receive func([]byte)) {
-	usual := n.delays.between(fastest, slowest)
+	usual := n.usual()
 	delays := []time.Duration{usual}
 	if f := n.t.o.Faults.Carry; f != nil {
 		delays = f(Packet{from, channel, data}, usual)
@@ -112,11 +112,19 @@ func (n *network) carry(from, channel string, data []byte, receive func([]byte))
 		n.t.trace.line(n.t.clock.now, "network", "!", fmt.Sprintf("lost %s of %s", channel, from))
 	}
 	for _, d := range delays {
-		at := n.t.clock.now.Add(max(d, 0))
-		if last := n.last[from+" "+channel]; last.After(at) {
-			at = last
-		}
-		n.last[from+" "+channel] = at
-		n.t.push(&item{at: at, do: func() { receive(data) }})
+		n.bring(from, channel, d, func() { receive(data) })
 	}
+}
+
+// usual is how long the next message takes.
+func (n *network) usual() time.Duration { return n.delays.between(fastest, slowest) }
+
+// bring lets something arrive after a delay, and after what was sent before it.
+func (n *network) bring(from, channel string, d time.Duration, arrive func()) {
+	at, key := n.t.clock.now.Add(max(d, 0)), from+" "+channel
+	if last := n.last[key]; last.After(at) {
+		at = last
+	}
+	n.last[key] = at
+	n.t.push(&item{at: at, do: arrive})
 }

@@ -175,8 +175,12 @@ func (r *runnerPart) outcome(data []byte) {
 func (r *runnerPart) telemetry(data []byte) {
 	var m messages.Telemetry
 	if r.read(data, &m) {
-		r.step(runner.ReadingArrived{ID: lab.PropertyID{Instrument: m.Instrument, Component: m.Component, Property: m.Property}, Reading: m.Reading})
+		r.reading(lab.PropertyID{Instrument: m.Instrument, Component: m.Component, Property: m.Property}, m.Reading)
 	}
+}
+
+func (r *runnerPart) reading(id lab.PropertyID, reading lab.Reading) {
+	r.step(runner.ReadingArrived{ID: id, Reading: reading})
 }
 
 func (r *runnerPart) safety(data []byte) {
