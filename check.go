@@ -173,7 +173,7 @@ func notOurs(path string, data []byte) lab.Issues {
 
 // checkProtocol goes as far as a proposal would: parse, bind, bill, preflight.
 func (c *checkCmd) checkProtocol(path string, data []byte, cfg *configs.Config, r *checked) {
-	p, issues := protocols.Parse(path, data, cfg.Classes)
+	p, issues := protocols.Parse(path, data, cfg.Classes, finderOf(cfg, path))
 	r.Issues = append(r.Issues, issues...)
 	if p == nil || len(issues) > 0 {
 		return

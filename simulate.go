@@ -118,7 +118,7 @@ func loadProtocol(name, dir string) (*configs.Config, *protocols.Protocol, error
 	if err != nil {
 		return nil, nil, err
 	}
-	p, issues := protocols.Parse(file, data, cfg.Classes)
+	p, issues := protocols.Parse(file, data, cfg.Classes, finderOf(cfg, file))
 	return cfg, p, issues.Err()
 }
 

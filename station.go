@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -257,8 +258,9 @@ func loadLibrary(cfg *configs.Config) ([]*protocols.Protocol, lab.Issues) {
 	var list []*protocols.Protocol
 	var all lab.Issues
 	seen := map[string]*protocols.Protocol{}
+	finder := finderOf(cfg)
 	add := func(file string, data []byte) {
-		p, issues := protocols.Parse(file, data, cfg.Classes)
+		p, issues := protocols.Parse(file, data, cfg.Classes, finder)
 		all = append(all, issues...)
 		if p == nil || len(issues) > 0 {
 			return
@@ -277,6 +279,25 @@ func loadLibrary(cfg *configs.Config) ([]*protocols.Protocol, lab.Issues) {
 		}
 	}
 	return list, all
+}
+
+// finderOf finds protocols that others use: the built-in ones, the lab's own,
+// and those that lie beside a file.
+func finderOf(cfg *configs.Config, beside ...string) protocols.Finder {
+	files := protocols.Library()
+	maps.Copy(files, cfg.ProtocolFiles)
+	for _, file := range beside {
+		names, err := filepath.Glob(filepath.Join(filepath.Dir(file), "*.yaml"))
+		if err != nil {
+			continue // a folder whose name is a pattern: nothing is beside the file
+		}
+		for _, n := range names {
+			if data, err := readBounded(n); err == nil && n != file {
+				files[n] = data
+			}
+		}
+	}
+	return protocols.Files(files)
 }
 
 // run works until ctx is done.

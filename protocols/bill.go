@@ -138,6 +138,12 @@ func (p *Protocol) ranges(inputs map[string]lab.Value) []expr.Range {
 			out[i] = expr.Between(lab.Quantity{Value: 1}, lab.Quantity{Value: float64(max(1, x.Step.Max))}).OrUnknown()
 		case ItemSlot:
 			out[i] = x.Step.itemRange(i)
+		case LetSlot:
+			for _, l := range x.Step.Use.Lets {
+				if l.slot == i {
+					out[i] = l.Input.Range().OrUnknown()
+				}
+			}
 		}
 	}
 	return out
@@ -267,6 +273,8 @@ func (b *biller) step(s *Step, times float64) sum {
 			all = sum{max(all.expected, c.expected), max(all.worst, c.worst), all.exposures + c.exposures, all.commands + c.commands}
 		}
 		return all
+	case Use:
+		return b.list(s.Steps, times)
 	case If:
 		then, other := b.list(s.Steps, times), b.list(s.Otherwise, times)
 		return sum{max(then.expected, other.expected), max(then.worst, other.worst), max(then.exposures, other.exposures), max(then.commands, other.commands)}

@@ -99,7 +99,9 @@ func (r *parser) ids(steps []*Step, around map[string]named) {
 			}
 			own[it.Name] = named{"the value", it.Pos}
 		}
-		r.ids(s.children(), own)
+		if s.Kind != Use { // its names were checked by themselves
+			r.ids(s.children(), own)
+		}
 	}
 }
 
@@ -121,7 +123,11 @@ func (r *parser) walk(at *place) {
 
 func (at *place) loop() *Step {
 	for ; at != nil; at = at.outer {
-		if at.owner != nil && at.owner.Kind == Repeat {
+		switch {
+		case at.owner == nil:
+		case at.owner.Kind == Use:
+			return nil
+		case at.owner.Kind == Repeat:
 			return at.owner
 		}
 	}
@@ -147,6 +153,8 @@ func (r *parser) checkStep(s *Step, at *place) {
 		if !s.ramp {
 			r.checkChanges(s)
 		}
+	case Use:
+		r.checkUse(s, at)
 	case If:
 		s.Until = r.condition("if", s.until, &scope{at: at, loop: at.loop(), live: true, values: true})
 		r.checkDecides(s)

@@ -34,19 +34,31 @@ type parser struct {
 	full     bool           // a limit on steps was reported
 	hasRole  bool           // the file has readable roles
 	guesses  int            // names compared in search of hints
+	library  Finder         // of protocols that may be used; nil: none
+	chain    []string       // what uses what, down to this file
+	frame    *frame         // the used protocol whose steps are read now
+	also     [][2]string    // role and command of the finally of used protocols
 	remember int            // expressions that remember
 }
 
 // Parse reads a protocol file and checks all that can be checked without a
 // lab: names, types, dimensions, bounds, the order of values, and that
 // everything ends. It reports every issue at once; with any issue there is no
-// protocol.
-func Parse(file string, data []byte, classes map[string]*lab.Class) (*Protocol, lab.Issues) {
+// protocol. Protocols that it uses are looked for in the library.
+func Parse(file string, data []byte, classes map[string]*lab.Class, library ...Finder) (*Protocol, lab.Issues) {
+	var lib Finder
+	if len(library) > 0 {
+		lib = library[0]
+	}
+	return parse(file, data, classes, lib, nil)
+}
+
+func parse(file string, data []byte, classes map[string]*lab.Class, library Finder, chain []string) (*Protocol, lab.Issues) {
 	root, is := strict.Parse(file, data)
 	if root == nil {
 		return nil, is
 	}
-	r := &parser{Decoder: &strict.Decoder{Issues: is}, classes: classes, slotOf: map[string]int{},
+	r := &parser{Decoder: &strict.Decoder{Issues: is}, classes: classes, library: library, chain: chain, slotOf: map[string]int{},
 		p: &Protocol{Classes: map[string]*lab.Class{}, byPath: map[string]*Step{}, costs: map[*lab.CommandSpec]*cost{}, Pos: root.Pos()}}
 	r.file(root)
 	r.check()
@@ -54,7 +66,7 @@ func Parse(file string, data []byte, classes map[string]*lab.Class) (*Protocol, 
 	if len(r.Issues) > 0 {
 		return nil, r.Issues
 	}
-	r.p.Hash = hashOf(root)
+	r.p.Hash, r.p.file, r.p.data = hashOf(root), file, data
 	return r.p, nil
 }
 
@@ -117,6 +129,7 @@ func (r *parser) file(root *strict.Node) {
 	}
 	p.Cleanup = r.steps(f.Get("cleanup"), "", "cleanup", 1)
 	p.Finally = r.steps(f.Get("finally"), "", "finally", 1)
+	r.alsoFinally()
 }
 
 func (r *parser) budget(n *strict.Node) {

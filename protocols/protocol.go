@@ -44,6 +44,8 @@ type Protocol struct {
 	Classes              map[string]*lab.Class // those that the roles name
 	Pos                  lab.Pos
 
+	file   string
+	data   []byte // the file itself: it is read again where another protocol uses it
 	slots  []Slot
 	steps  []*Step // every one, as in the file
 	byPath map[string]*Step
@@ -106,10 +108,11 @@ const (
 	Parallel                     // steps side by side
 	Repeat                       // steps again and again
 	If                           // one list of steps or the other
+	Use                          // the steps of another protocol
 	Ramp                         // in files only: it is read as a Repeat
 )
 
-var kindNames = [...]string{"step", "do", "wait", "parallel", "repeat", "if", "ramp"}
+var kindNames = [...]string{"step", "do", "wait", "parallel", "repeat", "if", "use", "ramp"}
 
 // String is the kind as written in files.
 func (k StepKind) String() string { return kindNames[k] }
@@ -168,7 +171,8 @@ type Step struct {
 	Over    []Items       // Repeat: values of their own for each iteration
 	Else    Else
 
-	Steps     []*Step // Parallel: the branches; Repeat: the body; If: where it is true
+	Use       *Used   // Use
+	Steps     []*Step // Parallel: the branches; Repeat: the body; If: where it is true; Use: its steps
 	Otherwise []*Step // If: where it is false
 	OnError   Policy
 	Pos       lab.Pos
@@ -215,6 +219,7 @@ const (
 	LastSlot                     // a result of the last complete iteration of a repeat
 	PreviousSlot                 // of the one before
 	ItemSlot                     // the value of a repeat's own name in the current iteration
+	LetSlot                      // an input of a used protocol
 )
 
 // Slot is one value that expressions of the protocol read; expr.Symbol.Slot is

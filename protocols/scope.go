@@ -63,7 +63,13 @@ func (s *scope) Tripped(string) (int, error) {
 func (s *scope) Lookup(name string) (expr.Symbol, error) {
 	parts := strings.Split(name, ".")
 	slot, err := -1, error(nil)
-	switch in, role := s.r.p.Input(parts[0]), s.r.p.Role(parts[0]); {
+	in, role, use := s.r.p.Input(parts[0]), s.roleHere(parts[0]), s.within()
+	if use != nil {
+		in = nil
+	}
+	switch {
+	case use != nil && len(parts) == 1 && s.let(use, name) != nil:
+		slot = s.let(use, name).slot
 	case in != nil && len(parts) > 1:
 		err = fmt.Errorf("%s: %s is an input and has no parts", name, parts[0])
 	case in != nil && in.Type.Kind == lab.Missing:
@@ -99,6 +105,9 @@ func (s *scope) item(name string) *Items {
 	for at := s.at; at != nil; at = at.outer {
 		if at.owner == nil {
 			continue
+		}
+		if at.owner.Kind == Use {
+			return nil
 		}
 		for i := range at.owner.Over {
 			if it := &at.owner.Over[i]; it.Name == name && len(it.Values) > 0 {
@@ -196,6 +205,9 @@ func (s *scope) step(parts []string, name string) (int, error) {
 			}
 			return s.member(x, parts[1:], name)
 		}
+		if at.owner != nil && at.owner.Kind == Use {
+			break
+		}
 	}
 	if s.loop != nil && find(s.loop.Steps, parts[0]) != nil {
 		return 0, fmt.Errorf("%s: write last.%s", name, name)
@@ -220,6 +232,8 @@ func (s *scope) member(x *Step, rest []string, name string) (int, error) {
 	switch x.Kind {
 	case Do:
 		return s.given(x, rest, name)
+	case Use:
+		return s.result(x, rest, name)
 	case Parallel, If:
 		child, err := s.child(x, rest[0], name)
 		if err != nil {

@@ -14,13 +14,14 @@ import (
 var stepKeys = map[StepKind][]string{
 	Do:       {"id", "do", "with", "gives", "on_error"},
 	If:       {"id", "if", "then", "else", "on_error"},
+	Use:      {"id", "use", "hash", "with", "roles", "on_error"},
 	Ramp:     {"id", "ramp", "with", "on_error"},
 	Wait:     {"id", "wait", "else", "on_error"},
 	Parallel: {"id", "parallel", "on_error"},
 	Repeat:   {"id", "repeat", "steps", "else", "on_error"},
 }
 
-var allKinds = []StepKind{Do, Wait, Parallel, Repeat, If, Ramp}
+var allKinds = []StepKind{Do, Wait, Parallel, Repeat, If, Use, Ramp}
 
 // steps reads a list of steps. made is how steps without an id are called.
 func (r *parser) steps(n *strict.Node, path, made string, depth int) []*Step {
@@ -94,6 +95,8 @@ func (r *parser) step(n *strict.Node, path, id string, depth int) *Step {
 		if n := f.Get("else"); n != nil {
 			s.Otherwise = r.body(n, s.Path, "else", "leave it out", depth)
 		}
+	case Use:
+		r.use(s, f, main, depth)
 	case Ramp:
 		r.ramp(s, f, main)
 	}
@@ -115,7 +118,7 @@ func (r *parser) body(n *strict.Node, path, made, say string, depth int) []*Step
 // kindOf finds the key that makes the kind; 0 where that was reported.
 func (r *parser) kindOf(n *strict.Node) StepKind {
 	before := len(r.Issues)
-	f := r.Map(n, "step", "id", "do", "wait", "parallel", "repeat", "if", "then", "ramp", "with", "gives", "steps", "else", "on_error")
+	f := r.Map(n, "step", "id", "do", "wait", "parallel", "repeat", "if", "then", "use", "hash", "roles", "ramp", "with", "gives", "steps", "else", "on_error")
 	keysOK := len(r.Issues) == before
 	var found []string
 	kind := StepKind(0)
@@ -131,7 +134,7 @@ func (r *parser) kindOf(n *strict.Node) StepKind {
 	case len(found) > 1:
 		r.add(n.Pos(), "bad_step", "make a step of each", "one step can't be %s at once", strings.Join(found, " and "))
 	case keysOK:
-		r.add(n.Pos(), "bad_step", "give it one of do, wait, parallel, repeat, if, ramp", "this step does nothing")
+		r.add(n.Pos(), "bad_step", "give it one of do, wait, parallel, repeat, if, ramp, use", "this step does nothing")
 	}
 	return 0
 }
@@ -170,7 +173,10 @@ func (r *parser) command(s *Step, text string, at lab.Pos) bool {
 // resolve finds the role's class that has the command; false where that was
 // reported.
 func (r *parser) resolve(s *Step, at lab.Pos) bool {
-	role := r.p.Role(s.Role)
+	role := r.frame.role(r.p, s.Role)
+	if role != nil {
+		s.Role = role.Name
+	}
 	if role == nil {
 		if r.hasRole {
 			var names []string

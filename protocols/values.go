@@ -29,6 +29,11 @@ func (pl *Plan) NewValues() *Values {
 	v := pl.givens()
 	for _, s := range pl.Protocol.steps {
 		v.remember(s.Until)
+		if s.Use != nil {
+			for i := range s.Use.Lets {
+				v.remember(s.Use.Lets[i].Expr)
+			}
+		}
 		for i := range s.With {
 			v.remember(s.With[i].Expr)
 		}
@@ -288,6 +293,11 @@ func (pl *Plan) AllReads() []lab.PropertyID {
 		programs = append(programs, s.Until)
 		for i := range s.With {
 			programs = append(programs, s.With[i].Expr)
+		}
+		if s.Use != nil {
+			for i := range s.Use.Lets {
+				programs = append(programs, s.Use.Lets[i].Expr)
+			}
 		}
 	}
 	return pl.reads(programs)

@@ -44,6 +44,8 @@ func nodeOf(s *protocols.Step) node {
 		return &policyNode{step: s, inner: &repeatNode{step: s}}
 	case protocols.If:
 		return &policyNode{step: s, inner: &ifNode{step: s}}
+	case protocols.Use:
+		return &policyNode{step: s, inner: &useNode{step: s}}
 	}
 	return &policyNode{step: s, inner: &doNode{step: s}}
 }

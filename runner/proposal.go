@@ -211,7 +211,7 @@ func containsText(list []string, s string) bool {
 // findProtocol resolves the protocol that a proposal names or carries.
 func (c *Core) findProtocol(who string, p *proposal) (*protocols.Protocol, lab.Issues) {
 	if p.Inline != "" {
-		proto, is := protocols.Parse("protocol_inline", []byte(p.Inline), c.o.Classes)
+		proto, is := protocols.Parse("protocol_inline", []byte(p.Inline), c.o.Classes, protocols.Among(c.o.Library))
 		for i := range is {
 			is[i].Path = "protocol_inline"
 		}
