@@ -96,4 +96,7 @@ type RunStop struct {
 	Scores     map[string]Score     `json:"scores,omitempty"`
 	Seconds    float64              `json:"seconds"`
 	Started    time.Time            `json:"started"`
+	// Consequence of a run that did not end well, for what was being made:
+	// scrap, salvage or unknown.
+	Consequence string `json:"consequence,omitempty"`
 }

@@ -258,6 +258,19 @@ func (b *biller) list(steps []*Step, times float64) (all sum) {
 // step is the cost of a step done once; consumption is noted for all of its
 // times.
 func (b *biller) step(s *Step, times float64) sum {
+	all := b.once(s, times)
+	if s.Expect > 0 {
+		all.expected = min(s.Expect.Seconds(), all.worst)
+	}
+	if len(s.OnError.Steps) > 0 { // at worst it fails, and then they are done too
+		expected := all.expected
+		all = all.then(b.list(s.OnError.Steps, times))
+		all.expected = expected
+	}
+	return all
+}
+
+func (b *biller) once(s *Step, times float64) sum {
 	switch s.Kind {
 	case Do:
 		return b.do(s, times)

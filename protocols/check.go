@@ -107,10 +107,10 @@ func (r *parser) ids(steps []*Step, around map[string]named) {
 
 // children are the steps directly within a step.
 func (s *Step) children() []*Step {
-	if len(s.Otherwise) == 0 {
+	if len(s.Otherwise)+len(s.OnError.Steps) == 0 {
 		return s.Steps
 	}
-	return slices.Concat(s.Steps, s.Otherwise)
+	return slices.Concat(s.Steps, s.Otherwise, s.OnError.Steps)
 }
 
 // walk checks the steps of a list, each with those before it over.
@@ -135,6 +135,10 @@ func (at *place) loop() *Step {
 }
 
 func (r *parser) checkStep(s *Step, at *place) {
+	if len(s.OnError.Steps) > 0 {
+		// What the step gave may be missing, but has a name.
+		r.walk(&place{outer: &place{outer: at.outer, owner: at.owner, steps: at.steps, at: at.at + 1}, steps: s.OnError.Steps})
+	}
 	switch s.Kind {
 	case Do:
 		for i := range s.With {
@@ -273,7 +277,7 @@ func (r *parser) finally(at *place) {
 		case s.Spec == nil: // reported
 		case s.Spec.Effect != lab.Safe:
 			r.add(s.Pos, "finally_not_safe", hint, "%s.%s is %s", s.Role, s.Command, s.Spec.Effect)
-		case s.OnError != (Policy{}):
+		case s.OnError.Retry > 0 || len(s.OnError.Steps) > 0 || s.OnError.Then != r.p.OnError:
 			r.add(s.Pos, "bad_value", "leave on_error out", "in finally one failure never stops the next command")
 		case len(s.Gives) > 0:
 			r.add(s.Pos, "bad_value", "leave gives out", "what finally gives is read by nobody")

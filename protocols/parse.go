@@ -90,7 +90,7 @@ func (r *parser) Map(n *strict.Node, what string, allowed ...string) *strict.Fie
 const quoteIt = "within braces an expression with a comma needs quotes"
 
 func (r *parser) file(root *strict.Node) {
-	f := r.Map(root, "protocol file", "protocol", "version", "about", "lab", "inputs", "roles", "limits", "budget", "outputs",
+	f := r.Map(root, "protocol file", "protocol", "version", "about", "lab", "inputs", "roles", "limits", "budget", "on_error", "consequence", "outputs",
 		"steps", "cleanup", "finally")
 	p := r.p
 	if n := f.Require("protocol"); n != nil {
@@ -120,6 +120,10 @@ func (r *parser) file(root *strict.Node) {
 		p.Limits = append(p.Limits, Limit{Text: src.Text, Pos: src.Pos})
 	}
 	r.budget(f.Get("budget"))
+	if n := f.Get("on_error"); n != nil {
+		p.OnError = r.then(n)
+	}
+	p.Outcome = r.consequence(f.Get("consequence"))
 	for _, e := range r.entries(f.Get("outputs"), "outputs", MaxOutputs) {
 		p.Outputs = append(p.Outputs, r.output(e))
 	}

@@ -37,6 +37,8 @@ type Protocol struct {
 	Roles                []Role
 	Limits               []Limit
 	Budget               Budget
+	OnError              Then        // of steps that don't say
+	Outcome              Consequence // of a failure, where the step doesn't say
 	Outputs              []Output
 	Steps                []*Step
 	Cleanup              []*Step               // ordinary, gated steps after Steps; skipped after a trip
@@ -133,11 +135,35 @@ var thenNames = [...]string{"abort", "skip", "continue"}
 // String is the way on as written in files.
 func (t Then) String() string { return thenNames[t] }
 
-// Policy is what to do when a step fails: first try again, then go on.
+// Policy is what to do when a step fails: first try again, then the other
+// steps, then go on.
 type Policy struct {
-	Retry int // how many more times; 0 for everything but commands that may be repeated
+	Retry int     // how many more times; 0 for everything but commands that may be repeated
+	Steps []*Step // to be done in its place; where they end well, so has it
 	Then  Then
 }
+
+// Consequence is what a failure means for what is being made.
+type Consequence string
+
+// The consequences. The zero Consequence is unknown.
+const (
+	Scrap   Consequence = "scrap"   // it can't be used
+	Salvage Consequence = "salvage" // it can, after another look
+	Unclear Consequence = "unknown"
+)
+
+// Branches is when a parallel has ended well.
+type Branches uint8
+
+// The zero Branches wants all of them.
+const (
+	AllBranches Branches = iota // one that fails stops the others
+	AnyBranch                   // the first that ends well stops the others
+	EachBranch                  // one that fails stops none; the step has failed once all are over
+)
+
+var branchNames = [...]string{"all", "any", "each"}
 
 // Else is what to do when a wait times out or a repeat reaches its max.
 type Else uint8
@@ -171,10 +197,13 @@ type Step struct {
 	Over    []Items       // Repeat: values of their own for each iteration
 	Else    Else
 
-	Use       *Used   // Use
-	Steps     []*Step // Parallel: the branches; Repeat: the body; If: where it is true; Use: its steps
-	Otherwise []*Step // If: where it is false
+	Use       *Used    // Use
+	Steps     []*Step  // Parallel: the branches; Repeat: the body; If: where it is true; Use: its steps
+	Otherwise []*Step  // If: where it is false
+	Policy    Branches // Parallel
 	OnError   Policy
+	Expect    time.Duration // as its author expects; 0: as the bill adds it up
+	Outcome   Consequence   // of its failure; empty: as the protocol says
 	Pos       lab.Pos
 
 	named    bool // ID stands in the file

@@ -12,13 +12,13 @@ import (
 // stepKeys are the keys of each kind of step; the first after id is the one
 // that makes the kind.
 var stepKeys = map[StepKind][]string{
-	Do:       {"id", "do", "with", "gives", "on_error"},
-	If:       {"id", "if", "then", "else", "on_error"},
-	Use:      {"id", "use", "hash", "with", "roles", "on_error"},
-	Ramp:     {"id", "ramp", "with", "on_error"},
-	Wait:     {"id", "wait", "else", "on_error"},
-	Parallel: {"id", "parallel", "on_error"},
-	Repeat:   {"id", "repeat", "steps", "else", "on_error"},
+	Do:       {"id", "do", "with", "gives", "on_error", "expect", "consequence"},
+	If:       {"id", "if", "then", "else", "on_error", "expect", "consequence"},
+	Use:      {"id", "use", "hash", "with", "roles", "on_error", "expect", "consequence"},
+	Ramp:     {"id", "ramp", "with", "on_error", "expect", "consequence"},
+	Wait:     {"id", "wait", "else", "on_error", "expect", "consequence"},
+	Parallel: {"id", "parallel", "policy", "on_error", "expect", "consequence"},
+	Repeat:   {"id", "repeat", "steps", "else", "on_error", "expect", "consequence"},
 }
 
 var allKinds = []StepKind{Do, Wait, Parallel, Repeat, If, Use, Ramp}
@@ -82,6 +82,7 @@ func (r *parser) step(n *strict.Node, path, id string, depth int) *Step {
 	case Wait:
 		r.wait(s, main)
 	case Parallel:
+		s.Policy = r.branches(f.Get("policy"))
 		s.Steps = r.steps(main, s.Path, "step", depth+1)
 		if main.IsList() && (len(s.Steps) == 0 || len(r.List(main)) > MaxBranches) {
 			r.add(main.Pos(), "bad_value", "", "%d steps side by side; it takes 1 to %d", len(r.List(main)), MaxBranches)
@@ -102,7 +103,8 @@ func (r *parser) step(n *strict.Node, path, id string, depth int) *Step {
 	}
 	s.end = len(r.p.steps)
 	r.elseOf(s, f.Get("else"))
-	r.onError(s, f.Get("on_error"))
+	s.Expect, s.Outcome = r.duration(f.Get("expect"), "expect"), r.consequence(f.Get("consequence"))
+	r.onError(s, f.Get("on_error"), depth)
 	return s
 }
 
@@ -118,7 +120,7 @@ func (r *parser) body(n *strict.Node, path, made, say string, depth int) []*Step
 // kindOf finds the key that makes the kind; 0 where that was reported.
 func (r *parser) kindOf(n *strict.Node) StepKind {
 	before := len(r.Issues)
-	f := r.Map(n, "step", "id", "do", "wait", "parallel", "repeat", "if", "then", "use", "hash", "roles", "ramp", "with", "gives", "steps", "else", "on_error")
+	f := r.Map(n, "step", "id", "do", "wait", "parallel", "repeat", "if", "then", "use", "hash", "roles", "ramp", "with", "gives", "steps", "else", "policy", "on_error", "expect", "consequence")
 	keysOK := len(r.Issues) == before
 	var found []string
 	kind := StepKind(0)
@@ -338,57 +340,4 @@ func (r *parser) elseOf(s *Step, n *strict.Node) {
 		return
 	}
 	s.Else = ElseContinue
-}
-
-// onError reads abort, skip, continue, or {retry: n, then: …}.
-func (r *parser) onError(s *Step, n *strict.Node) {
-	if n == nil {
-		return
-	}
-	then := n
-	if n.Kind() == strict.Map {
-		f := r.Map(n, "policy", "retry", "then")
-		retry := f.Require("retry")
-		s.OnError.Retry = int(r.count(retry, "retry", MaxRetries))
-		if retry != nil {
-			r.checkRetry(s, retry.Pos())
-		}
-		if then = f.Get("then"); then == nil {
-			return
-		}
-	}
-	before := len(r.Issues)
-	word := r.Text(then)
-	for i, name := range thenNames {
-		if word == name {
-			s.OnError.Then = Then(i)
-			return
-		}
-	}
-	if len(r.Issues) == before {
-		r.add(then.Pos(), "bad_value", "abort, skip, continue, or {retry: 2, then: skip}", "on_error: %q is not understood", word)
-	}
-}
-
-// checkRetry: only commands that may be repeated are tried again. A list of
-// steps is not: what of it has happened already would happen twice.
-func (r *parser) checkRetry(s *Step, at lab.Pos) {
-	const hint = "on_error: abort, skip or continue"
-	switch {
-	case s.Kind == Wait:
-		r.add(at, "bad_value", "make the timeout longer", "a wait is not tried again")
-		return
-	case s.Kind == Do:
-		if s.Spec != nil && s.Spec.Effect == lab.Effectful {
-			r.add(at, "effectful_retry", hint, "%s.%s is effectful: it must never happen twice", s.Role, s.Command)
-		}
-		return
-	}
-	for _, x := range r.p.steps[s.index+1 : s.end] {
-		if x.Spec != nil && x.Spec.Effect == lab.Effectful {
-			r.add(at, "effectful_retry", hint, "%s.%s, in it at %s, is effectful: it must never happen twice", x.Role, x.Command, x.Pos)
-			return
-		}
-	}
-	r.add(at, "bad_value", "put the retry at the commands in it", "a %s is not tried again as a whole", s.Kind)
 }

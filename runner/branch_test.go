@@ -2,6 +2,7 @@ package runner_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,4 +75,75 @@ func TestRamp(t *testing.T) {
 	}
 	o.ok()
 	o.is(doStop)
+}
+
+// What is to be done in a failed step's place decides how it ends.
+func TestInstead(t *testing.T) {
+	steps := "  - {id: feed, do: pump.dose, with: {volume: = volume, rate: 6 mL/min}, consequence: scrap,\n" +
+		"     on_error: {steps: [{id: out, do: reactor.drain}]}}\n" + stir
+	o := begin(t, protocolOf("", steps, ""))
+	o.outcome(failed(lab.Failed, lab.KindDeviceRefused, "stalled"))
+	o.is(lines(leased, doFeed, doDrain, "event feed failed ")...)
+	o.ok()
+	o.is(doStir)
+
+	o = begin(t, protocolOf("", steps, ""))
+	o.outcome(failed(lab.Failed, lab.KindDeviceRefused, "stalled"))
+	o.outcome(failed(lab.Failed, lab.KindDeviceRefused, "stuck"))
+	o.over()
+	if d := o.stopDoc(); d.ExitStatus != messages.ExitFail || d.Consequence != "scrap" || d.Reason != "step feed.out: failed: stuck" {
+		t.Errorf("%+v", d)
+	}
+}
+
+// A protocol may say for all its steps what a failure means.
+func TestOnErrorOfAll(t *testing.T) {
+	p := protocolOf("on_error: skip\nconsequence: salvage\n", stir+feed+"  - {id: empty, do: reactor.drain, on_error: abort}\n", "")
+	o := begin(t, p)
+	o.outcome(failed(lab.Failed, lab.KindDeviceRefused, "no"))
+	o.ok("delivered = 0.1 mL")
+	o.outcome(failed(lab.Failed, lab.KindDeviceRefused, "no"))
+	o.over()
+	if d := o.stopDoc(); d.ExitStatus != messages.ExitFail || d.Consequence != "salvage" {
+		t.Errorf("%+v", d)
+	}
+}
+
+// The branches of a parallel stop each other as its policy says.
+func TestBranchPolicies(t *testing.T) {
+	steps := func(policy string) string {
+		return "  - id: both\n    policy: " + policy + "\n    parallel:\n  " + feed[:len(feed)-1] + "\n  " + stir + "  - {id: empty, do: reactor.drain}\n"
+	}
+	o := begin(t, protocolOf("", steps("any"), "")) // the stirrer is first: the dose is stopped
+	o.trace = nil
+	dose, stirred := o.sent("dose"), o.sent("stir")
+	o.outcomeOf(stirred, lab.Outcome{State: lab.Confirmed})
+	o.is("do pump_a.pump.stop  (finally)")
+	o.outcomeOf(o.sent("stop"), lab.Outcome{State: lab.Confirmed})
+	o.outcomeOf(dose, lab.Outcome{State: lab.Partial, Say: "stopped"})
+	o.is(doDrain, "event both.feed partial ")
+
+	o = begin(t, protocolOf("", steps("each"), "")) // one fails, the other goes on
+	o.trace = nil
+	dose, stirred = o.sent("dose"), o.sent("stir")
+	o.outcomeOf(dose, failed(lab.Failed, lab.KindDeviceRefused, "stalled"))
+	o.is("event both.feed failed ")
+	o.outcomeOf(stirred, lab.Outcome{State: lab.Confirmed})
+	o.is(doStop)
+	o.over()
+	if d := o.stopDoc(); d.ExitStatus != messages.ExitFail || d.Reason != "step both.feed: failed: stalled" || d.Consequence != "unknown" {
+		t.Errorf("%+v", d)
+	}
+}
+
+// sent is the id of a command that waits for its outcome.
+func (o *office) sent(command string) string {
+	o.Helper()
+	for _, c := range o.commands {
+		if c.Command == command {
+			return c.ID
+		}
+	}
+	o.Fatalf("no %s waits; so far:\n%s", command, strings.Join(o.trace, "\n"))
+	return ""
 }

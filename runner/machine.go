@@ -75,6 +75,7 @@ type (
 	Ended struct {
 		Exit, Reason, Rule string
 		Outputs            map[string]lab.Value
+		Consequence        protocols.Consequence // for what was being made; empty: it ended well
 	}
 )
 
@@ -117,6 +118,7 @@ type Machine struct {
 	wants     map[lab.PropertyID]bool
 	end       *Abort // why it ends, if not by reaching the end
 	afterward []string
+	outcome   protocols.Consequence // of the failure that ended it
 	actions   []MachineAction
 }
 
@@ -287,7 +289,27 @@ func (m *Machine) finish(now time.Time) {
 	if e.Exit == messages.ExitSuccess && len(m.afterward) > 0 {
 		e.Exit = messages.ExitFail
 	}
+	if e.Exit != messages.ExitSuccess {
+		e.Consequence = m.consequence()
+	}
 	m.do(e)
+}
+
+// failedAt notes what a failure that nothing caught means for what is being
+// made: the innermost step that says so.
+func (m *Machine) failedAt(s *protocols.Step) {
+	if m.outcome == "" {
+		m.outcome = s.Outcome
+	}
+}
+
+func (m *Machine) consequence() protocols.Consequence {
+	for _, c := range []protocols.Consequence{m.outcome, m.plan.Protocol.Outcome} {
+		if c != "" {
+			return c
+		}
+	}
+	return protocols.Unclear
 }
 
 // sequence makes a node of steps, one after the other.

@@ -52,13 +52,18 @@ func nodeOf(s *protocols.Step) node {
 
 // policyNode decides what a failure of a step means for the run.
 type policyNode struct {
-	step  *protocols.Step
-	inner node
-	by    string // the interlock behind the failure
+	step    *protocols.Step
+	inner   node
+	instead bool   // its own try has failed: inner is the other steps
+	by      string // the interlock behind the failure
 }
 
 func (n *policyNode) tick(m *Machine, now time.Time) (status, string) {
 	st, why := n.inner.tick(m, now)
+	if st == failed && !n.instead && len(n.step.OnError.Steps) > 0 {
+		n.inner, n.instead = m.sequence(n.step.OnError.Steps), true
+		st, why = n.inner.tick(m, now)
+	}
 	if st != failed {
 		return st, why
 	}
@@ -72,6 +77,7 @@ func (n *policyNode) tick(m *Machine, now time.Time) (status, string) {
 	if r, ok := n.inner.(interface{ rule() string }); ok {
 		n.by = r.rule()
 	}
+	m.failedAt(n.step)
 	return failed, why
 }
 
@@ -284,106 +290,6 @@ func (n *waitNode) tick(m *Machine, now time.Time) (status, string) {
 func (n *waitNode) next() time.Time            { return n.look }
 func (n *waitNode) cancel(*Machine, time.Time) {}
 func (n *waitNode) where() []string            { return []string{n.step.Path} }
-
-// parallelNode is steps side by side. It ends when all have; when one fails,
-// the others are stopped and awaited.
-type parallelNode struct {
-	step *protocols.Step
-	kids []node
-	done []bool
-	why  string
-	by   string
-}
-
-func (n *parallelNode) tick(m *Machine, now time.Time) (status, string) {
-	left := 0
-	for i, k := range n.kids {
-		if n.why != "" {
-			break // what has not begun never does, what has is stopped
-		}
-		if n.done[i] {
-			continue
-		}
-		st, why := k.tick(m, now)
-		if st == waiting {
-			left++
-			continue
-		}
-		n.done[i] = true
-		if st == failed {
-			n.fail(m, now, k, why)
-		}
-	}
-	if n.why != "" {
-		for i, k := range n.kids {
-			if !n.done[i] && n.underWay(m, k) {
-				return waiting, ""
-			}
-		}
-		return failed, n.why
-	}
-	if left > 0 {
-		return waiting, ""
-	}
-	return ended, ""
-}
-
-func (n *parallelNode) fail(m *Machine, now time.Time, k node, why string) {
-	n.why = why
-	if r, ok := k.(interface{ rule() string }); ok {
-		n.by = r.rule()
-	}
-	for i, other := range n.kids {
-		if !n.done[i] {
-			other.cancel(m, now)
-		}
-	}
-}
-
-// underWay reports whether a branch still has a command out.
-func (n *parallelNode) underWay(m *Machine, branch node) bool {
-	for _, step := range branch.where() {
-		for _, d := range m.live {
-			if d.step.Path == step {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func (n *parallelNode) next() time.Time {
-	var next time.Time
-	if n.why != "" {
-		return next // only outcomes are awaited
-	}
-	for i, k := range n.kids {
-		if !n.done[i] {
-			next = earlier(next, k.next())
-		}
-	}
-	return next
-}
-
-func (n *parallelNode) cancel(m *Machine, now time.Time) {
-	for i, k := range n.kids {
-		if !n.done[i] {
-			k.cancel(m, now)
-		}
-	}
-}
-
-func (n *parallelNode) where() []string {
-	var list []string
-	for i, k := range n.kids {
-		if !n.done[i] {
-			list = append(list, k.where()...)
-		}
-	}
-	return list
-}
-
-func (n *parallelNode) rule() string { return n.by }
 
 // repeatNode does its steps again and again, start to start; an overrun is
 // not made up for.
