@@ -37,6 +37,8 @@ type cli struct {
 	Sim      simCmd      `cmd:"" help:"Only the simulated instruments, on real OPC UA, MQTT and serial."`
 	Check    checkCmd    `cmd:"" help:"Check protocols, labs, profiles, classes, interlocks; connects to nothing."`
 	Simulate simulateCmd `cmd:"" help:"A whole run on the twin, in virtual time."`
+	Schema   schemaCmd   `cmd:"" help:"JSON Schemas of files and messages, and of one protocol's inputs."`
+	New      newCmd      `cmd:"" help:"Starters."`
 	Submit   submitCmd   `cmd:"" help:"Propose a protocol, follow the run, print its measurements."`
 	Runs     runsCmd     `cmd:"" help:"List runs, or show one; and what is latched or in doubt."`
 	Export   exportCmd   `cmd:"" help:"Write a run's measurements, pictures and documents to a folder."`

@@ -24,6 +24,9 @@ var (
 var reserved = map[string]bool{"i": true, "last": true, "previous": true,
 	"and": true, "or": true, "not": true, "true": true, "false": true}
 
+// ValidName reports whether a text can name a protocol.
+func ValidName(s string) bool { return protocolNameRE.MatchString(s) }
+
 // parser reads one file: first everything that stands there, then, in the
 // order of the run, every name and expression.
 type parser struct {

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestSchemaCommand(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"schema", "protocol"}, exitDone, `"title": "Labgate protocol"`},
+		{[]string{"schema", "inputs", "gold-nanoparticles"}, exitDone, `"const": "degC"`},
+		{[]string{"schema", "inputs"}, exitUsage, "needs a protocol"},
+		{[]string{"schema", "inputs", "gold"}, exitRefused, "none of that name is built in"},
+		{[]string{"schema", "protocl"}, exitUsage, "one of "},
+	} {
+		var out, errs bytes.Buffer
+		code := execute(t.Context(), c.args, &out, &errs)
+		if code != c.code || !strings.Contains(out.String()+errs.String(), c.want) {
+			t.Errorf("%v: exit %d\n%s%s", c.args, code, out.String(), errs.String())
+		}
+		if code == exitDone && !json.Valid(out.Bytes()) {
+			t.Errorf("%v: not JSON", c.args)
+		}
+	}
+}
+
+// The starter passes check and runs on the twin; it never writes over a file.
+func TestNewProtocol(t *testing.T) {
+	t.Chdir(t.TempDir())
+	run := func(args ...string) (string, int) {
+		var out, errs bytes.Buffer
+		code := execute(t.Context(), args, &out, &errs)
+		return out.String() + errs.String(), code
+	}
+	if said, code := run("new", "protocol", "warm-and-look"); code != exitDone {
+		t.Fatal(said)
+	}
+	for _, args := range [][]string{{"check", "warm-and-look.yaml"}, {"simulate", "warm-and-look.yaml"}} {
+		if said, code := run(args...); code != exitDone {
+			t.Errorf("%v: %s", args, said)
+		}
+	}
+	before, err := os.ReadFile("warm-and-look.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said, code := run("new", "protocol", "warm-and-look"); code != exitRefused || !strings.Contains(said, "exists") {
+		t.Errorf("exit %d: %s", code, said)
+	}
+	if after, err := os.ReadFile("warm-and-look.yaml"); err != nil || !bytes.Equal(before, after) {
+		t.Error("the file was changed")
+	}
+	if said, code := run("new", "protocol", "../etc"); code != exitUsage {
+		t.Errorf("exit %d: %s", code, said)
+	}
+}
