@@ -79,34 +79,39 @@ const starter = `# yaml-language-server: $schema=./protocol.schema.json
 protocol: NAME
 version: 1.0.0                      # a version never changes its content: give a new one with each change
 lab: demo                           # where check and simulate look if they are not told another
-about: Warm a stirred vessel and take a spectrum. Say here what it is for, and what it stands on.
+about: Warm a stirred vessel, add a reagent in portions, take a picture. Say here what it is for, and what it stands on.
 
 inputs:                             # what a proposal gives; the bounds are part of the promise
   temperature: {unit: degC, min: 25, max: 80, default: 40}
-  reads:       {type: integer, min: 1, max: 10, default: 3}
+  portion:     {unit: mL, min: 0.01, max: 0.05, default: 0.02}
+  portions:    {type: integer, min: 1, max: 5, default: 3}
 
 roles:                              # what is needed, never which box
   reactor: {is: [thermostat/v1, stirrer/v1, vessel/v1]}
-  optics:  {is: spectrometer/v1}
+  reagent: {is: pump/v1}
+  camera:  {is: camera/v1}
 
 limits:                             # may only tighten the lab's own; the gateway enforces them during this run
   - reactor.temperature <= 90 degC
 
-budget: {time: 10 min, exposures: 30}
+budget: {time: 10 min, exposures: 3}
 
 outputs:
-  peak: {unit: nm, from: look.last.read.peak, required: true}
+  added: {unit: mL, from: feed.last.add.delivered, required: true}
+  image: {image: true, from: look.image}
 
 steps:
   - {id: stir, do: reactor.stir, with: {speed: 300 rpm}}
   - {id: warm, do: reactor.heat, with: {target: = temperature}}
   - id: steady                      # every wait has a timeout, so that the worst case is known
     wait: {until: abs(reactor.temperature - temperature) < 1 K, for: 1 s, timeout: 2 min}
-  - id: look                        # every loop has a max
-    repeat: {max: 10, every: 0.5 s, until: i >= reads}
+  - id: feed                        # every loop has a max
+    repeat: {max: 5, every: 1 s, until: i >= portions}
     steps:
-      - {id: read, do: optics.spectrum, gives: {peak: peak}, on_error: {retry: 2, then: abort}}
+      - {id: add, do: reagent.dose, with: {volume: = portion, rate: 3 mL/min}, gives: {delivered: delivered}}
+  - {id: look, do: camera.capture, with: {exposure: 20 ms}, gives: {image: frame}, on_error: {retry: 2, then: skip}}
 
 finally:                            # always carried out, also after an abort; safe commands only
+  - {do: reagent.stop}
   - {do: reactor.heat_off}
 `
