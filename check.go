@@ -29,8 +29,17 @@ type checkCmd struct {
 // checked is what check says of one file; with --json it is one line.
 type checked struct {
 	messages.Verdict
-	File string `json:"file"`
-	What string `json:"what"` // protocol, lab, profile, class, interlocks
+	File  string  `json:"file"`
+	What  string  `json:"what"`                 // protocol, lab, profile, class, interlocks
+	All   bool    `json:"all_inputs,omitempty"` // proved for every value that the inputs may have; the bill is for the defaults
+	Reach []reach `json:"reach,omitempty"`
+}
+
+// reach is what a protocol's commands may bring a property to.
+type reach struct {
+	Property string       `json:"property"`
+	Low      lab.Quantity `json:"low"`
+	Up       lab.Quantity `json:"up"`
 }
 
 // Run checks every file and reports everything that is wrong with each.
@@ -57,15 +66,33 @@ func (c *checkCmd) Run(a *app) error {
 		}
 		if len(r.Issues) == 0 {
 			a.say("%s: %s, no issues%s", path, r.What, report.Bill(r.Bill))
-			for _, l := range r.Live {
-				a.say("  checked live: %-20s %s", l.Step, strings.Join(l.Rules, ", "))
-			}
+			c.say(a, r)
 		}
 	}
 	if bad > 0 {
 		return errRefused
 	}
 	return nil
+}
+
+// say shows what was proved, for people.
+func (c *checkCmd) say(a *app, r checked) {
+	if r.What != "protocol" {
+		return
+	}
+	inputs := "for these inputs"
+	if r.All {
+		inputs = "for all inputs"
+	}
+	if len(r.Proved) > 0 {
+		a.say("  proved %s: %s", inputs, strings.Join(r.Proved, ", "))
+	}
+	for _, l := range r.Live {
+		a.say("  checked live: %-20s %s", l.Step, strings.Join(l.Rules, ", "))
+	}
+	for _, x := range r.Reach {
+		a.say("  may reach:    %-30s %s to %s", x.Property, report.Short(lab.NumberValue(x.Low)), report.Short(lab.NumberValue(x.Up)))
+	}
 }
 
 // labFor is the lab that a file is checked against.
@@ -179,11 +206,17 @@ func (c *checkCmd) checkProtocol(path string, data []byte, cfg *configs.Config, 
 		return
 	}
 	r.Hashes = messages.Hashes{Protocol: p.Hash, Lab: cfg.Lab.Hash, Rules: cfg.Rules.Hash}
+	if len(c.Input) == 0 && len(p.Inputs) > 0 && !c.checkAll(p, cfg, r) {
+		return
+	}
 	given := map[string]lab.Value{}
 	for n, text := range c.Input {
 		given[n] = parseInput(text)
 	}
 	inputs, issues := p.CheckInputs(given)
+	if len(c.Input) == 0 && len(issues) > 0 {
+		return // an input without a default: it was checked for all of them, and there is no bill
+	}
 	r.Issues = append(r.Issues, issues...)
 	if len(issues) > 0 {
 		return
@@ -195,9 +228,28 @@ func (c *checkCmd) checkProtocol(path string, data []byte, cfg *configs.Config, 
 	}
 	r.Hashes.Plan = plan.Hash
 	r.Bill = &messages.Bill{Expected: lab.Seconds(plan.Bill.Expected), Worst: lab.Seconds(plan.Bill.Worst), Exposures: plan.Bill.Exposures, Commands: plan.Bill.Commands, Consumption: plan.Bill.Consumption}
-	said := preflight.With(cfg.Rules)(plan)
+	if len(c.Input) == 0 && len(p.Inputs) > 0 {
+		return // said for all inputs already
+	}
+	r.preflight(preflight.With(cfg.Rules)(plan))
+}
+
+// checkAll proves a protocol for all of its inputs; false if there is nothing
+// more to say.
+func (c *checkCmd) checkAll(p *protocols.Protocol, cfg *configs.Config, r *checked) bool {
+	said, issues := preflight.All(cfg.Rules)(p, cfg.Lab)
+	r.Issues = append(r.Issues, issues...)
+	r.preflight(said)
+	r.All = true
+	return len(r.Issues) == 0
+}
+
+func (r *checked) preflight(said preflight.Result) {
 	r.Issues, r.Proved = append(r.Issues, said.Refused...), said.Proved
 	for _, l := range said.Live {
 		r.Live = append(r.Live, messages.LiveCheck(l))
+	}
+	for _, x := range said.Reach {
+		r.Reach = append(r.Reach, reach{x.Property.String(), x.Low, x.Up})
 	}
 }

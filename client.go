@@ -303,7 +303,7 @@ func (c *stopCmd) Run(a *app) error {
 			messages.StopReply
 		}{"stop", way, reply})
 	} else {
-		a.say("stopped over %s; latched until a person resets it (labgate reset stop --reason …)", way)
+		a.say("stopped over %s; latched until a person resets it (labgate trips lists what, labgate reset RULE --reason … clears one)", way)
 		for _, n := range sortedNames(reply.Instruments) {
 			a.say("  %-14s %s", n, reply.Instruments[n])
 		}

@@ -78,7 +78,7 @@ func (c *demoCmd) start(ctx context.Context, a *app, cfg *configs.Config, data f
 			a.log(s)
 		}
 	}
-	s, err := openStation(ctx, stationOptions{Config: cfg, Data: data, Log: quiet, Sim: func(name string) (string, error) {
+	s, err := openStation(ctx, stationOptions{Config: cfg, Dir: "demo", Data: data, Log: quiet, Sim: func(name string) (string, error) {
 		if addr := addresses[name]; addr != "" {
 			return addr, nil
 		}

@@ -216,7 +216,10 @@ func (f folder) addPrincipal(name, role string) error {
 	}
 	until := time.Now().AddDate(1, 0, 0).UTC().Format("2006-01-02T00:00:00Z")
 	entry := fmt.Sprintf("  %s: {role: %s, key: %s}\n", name, role, pub)
-	if role == bus.RoleAgent {
+	switch role {
+	case bus.RoleScientist: // a person who writes protocol files submits them as they are
+		entry = fmt.Sprintf("  %s: {role: scientist, key: %s, may: {inline: yes}}\n", name, pub)
+	case bus.RoleAgent:
 		entry = fmt.Sprintf("  %s: {role: agent, key: %s, vetted: {by: safety_1, until: \"%s\"}, may: {inline: no}}\n", name, pub, until)
 	}
 	return os.WriteFile(path, append(data, entry...), 0o600)

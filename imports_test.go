@@ -41,6 +41,8 @@ var rows = map[string]row{
 	"safety":    {pure: true, ours: []string{"lab", "lab/expr", "internal/strict"}, std: []string{"testing"}, why: "rules and decisions depend on nobody whom they judge; testing: test permits refuse to exist outside test binaries"},
 	"safety/preflight": {pure: true, ours: []string{"lab", "lab/expr", "protocols", "safety"},
 		why: "plans are proved against rules; neither runner nor gateway has a say in it"},
+	"safety/analysis": {pure: true, ours: []string{"lab", "lab/expr", "safety", "internal/strict"},
+		why: "rules are looked at and weakened without running them; who runs the cases on them is main's to say"},
 	"runner": {pure: true, ours: []string{"lab", "lab/expr", "protocols", "safety/preflight", "messages"},
 		why: "it plans and asks; it can't make a permit or touch an instrument"},
 	"gateway": {pure: true, ours: []string{"lab", "lab/expr", "safety", "messages"},

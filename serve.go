@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"labgate/internal/wall"
@@ -36,7 +39,7 @@ func (c *serveCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	s, err := openStation(a.ctx, stationOptions{Config: cfg, Data: c.folder(), Log: a.log})
+	s, err := openStation(a.ctx, stationOptions{Config: cfg, Dir: c.Lab, Data: c.folder(), Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -49,11 +52,29 @@ func (c *serveCmd) Run(a *app) error {
 			a.ready(cfg.Lab.Name, s.context, time.Since(began))
 		}
 	}()
+	wg.Add(1)
+	go func() { defer wg.Done(); reloadOnHangup(ctx, s) }()
 	a.serving(cfg.Lab.Name, cfg.Lab.Simulated, c.folder(), s.context)
 	err = s.run(ctx)
 	cancel()
 	wg.Wait()
 	return errors.Join(err, s.Close())
+}
+
+// reloadOnHangup reads the interlocks again at each SIGHUP. What came of it is
+// in the journal and in the status.
+func reloadOnHangup(ctx context.Context, s *station) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+			s.gateway.Reload("SIGHUP")
+		}
+	}
 }
 
 func (a *app) serving(name string, simulated bool, data folder, c stationContext) {

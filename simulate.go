@@ -244,7 +244,7 @@ func (c *simulateCmd) follow(a *app, w *twin.Twin, v messages.Verdict) (messages
 }
 
 func (c *simulateCmd) summary(a *app, r simulated) {
-	a.say("seed %d: %s%s after %s of lab time, in %.2f s", r.Seed, r.Exit, because(r.Reason), r.LabTime, r.Seconds)
+	a.say("seed %d: %s%s after %s of lab time, in %.2f s", r.Seed, r.Exit, inBrackets(r.Reason), r.LabTime, r.Seconds)
 	names := sortedNames(r.Outputs)
 	for _, n := range names {
 		a.say("  %-12s %s", n, report.Short(r.Outputs[n]))
@@ -254,7 +254,7 @@ func (c *simulateCmd) summary(a *app, r simulated) {
 	}
 }
 
-func because(reason string) string {
+func inBrackets(reason string) string {
 	if reason == "" {
 		return ""
 	}

@@ -27,6 +27,7 @@ import (
 	"labgate/protocols"
 	"labgate/runner"
 	runnerservice "labgate/runner/service"
+	"labgate/safety"
 	"labgate/safety/preflight"
 )
 
@@ -34,6 +35,7 @@ import (
 // and the runner.
 type station struct {
 	cfg     *configs.Config
+	dir     string // the lab's, as the user typed it
 	data    folder
 	clock   lab.Clock
 	ids     lab.IDs
@@ -48,6 +50,7 @@ type station struct {
 // stationOptions say what a station is made of.
 type stationOptions struct {
 	Config *configs.Config
+	Dir    string // the lab's folder, or the name of a built-in one: where its rules are read again
 	Data   folder
 	// Sim resolves the addresses of simulated instruments; nil: by the folder's
 	// sim.json, where another process has written it.
@@ -57,7 +60,7 @@ type stationOptions struct {
 
 // openStation opens everything and moves nothing.
 func openStation(ctx context.Context, o stationOptions) (*station, error) {
-	s := &station{cfg: o.Config, data: o.Data, clock: wall.Clock{}, ids: wall.NewIDs()}
+	s := &station{cfg: o.Config, dir: o.Dir, data: o.Data, clock: wall.Clock{}, ids: wall.NewIDs()}
 	if err := s.open(ctx, o); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -192,17 +195,19 @@ func (s *station) openGateway(ctx context.Context, o stationOptions, access []co
 	if err != nil {
 		return err
 	}
-	roles := map[string]string{}
+	roles, vetted := map[string]string{}, map[string]time.Time{}
 	for _, p := range access {
-		roles[p.Name] = string(p.Role)
+		roles[p.Name], vetted[p.Name] = string(p.Role), p.Vetted.Until
 	}
 	startWithin := s.cfg.StartWithin
 	s.gateway, err = gatewayservice.New(ctx, gatewayservice.Options{
-		Lab: s.cfg.Lab, Name: name, Rules: s.cfg.Rules, StartBy: s.clock.Now().Add(startWithin), Encodable: frame.Encodable,
+		Lab: s.cfg.Lab, Name: name, Rules: s.cfg.Rules, StartBy: s.clock.Now().Add(startWithin), Encodable: encodable(s.cfg.Lab),
 		Clock: s.clock, IDs: s.ids, Bus: conn, Journal: s.journal, Blobs: journal.NewBlobs(string(s.data)),
 		Openers:       map[lab.LinkKind]drivers.Opener{lab.LinkSerial: serial.Open, lab.LinkOPCUA: opcua.Open, lab.LinkMQTT: mqtt.Open},
 		Address:       s.addresses(o.Sim),
 		Role:          func(p string) string { return roles[p] },
+		Vetted:        func(p string) time.Time { return vetted[p] },
+		LoadRules:     s.loadRules,
 		ControlSocket: s.data.path("control.sock"), Log: o.Log})
 	return err
 }
@@ -245,12 +250,46 @@ func (s *station) openRunner(ctx context.Context, o stationOptions, access []con
 	}
 	var principals []runner.Principal
 	for _, p := range access {
-		principals = append(principals, runner.Principal{Name: p.Name, Role: string(p.Role), Until: p.Vetted.Until, Inline: p.May.Inline == configs.InlineYes, Protocols: p.May.Protocols})
+		principals = append(principals, runner.Principal{Name: p.Name, Role: string(p.Role), Until: p.Vetted.Until, Inline: p.May.Inline == configs.InlineYes, Protocols: p.May.Protocols,
+			Rate: runner.Rate{N: p.May.Proposals.N, Per: p.May.Proposals.Per}})
 	}
 	core := runner.New(runner.Options{Lab: s.cfg.Lab, Classes: s.cfg.Classes, Library: library, Principals: principals, RulesHash: s.cfg.Rules.Hash,
 		Preflight: preflight.With(s.cfg.Rules), IDs: s.ids})
-	s.runner, err = runnerservice.New(ctx, runnerservice.Options{Core: core, Lab: s.cfg.Lab, Clock: s.clock, IDs: s.ids, Bus: conn, Journal: s.journal, Log: o.Log})
+	s.runner, err = runnerservice.New(ctx, runnerservice.Options{Core: core, Lab: s.cfg.Lab, Clock: s.clock, IDs: s.ids, Bus: conn, Journal: s.journal, Log: o.Log,
+		LoadRules: func() (runner.Rules, error) {
+			rules, err := s.loadRules()
+			if err != nil {
+				return runner.Rules{}, err
+			}
+			return runner.Rules{Hash: rules.Hash, Preflight: preflight.With(rules)}, nil
+		}})
 	return err
+}
+
+// loadRules reads the lab's interlocks again.
+func (s *station) loadRules() (*safety.Rules, error) {
+	folder, err := labFolder(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	return s.cfg.ReloadRules(folder)
+}
+
+// encodable says whether a serial instrument's line can carry a command's
+// values exactly. Each profile is compiled once.
+func encodable(l *lab.Lab) func(*lab.Instrument, *lab.Command) error {
+	codecs := map[*lab.Profile]*frame.Codec{}
+	for _, in := range l.Instruments {
+		if in.Profile.Link.Kind == lab.LinkSerial && codecs[in.Profile] == nil {
+			codecs[in.Profile], _ = frame.Compile(in.Profile) // nil: said when it is asked
+		}
+	}
+	return func(in *lab.Instrument, cmd *lab.Command) error {
+		if c := codecs[in.Profile]; c != nil {
+			return c.Encodable(in, cmd)
+		}
+		return frame.Encodable(in, cmd)
+	}
 }
 
 // loadLibrary parses the built-in protocols and the lab's own.
@@ -387,12 +426,21 @@ func notReady(st *messages.Status) string {
 
 // loadLab loads a lab folder, or a built-in lab by its name.
 func loadLab(dir string) (*configs.Config, error) {
+	folder, err := labFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	return configs.Load(folder, dir)
+}
+
+// labFolder finds a lab folder, or a built-in lab by its name.
+func labFolder(dir string) (fs.FS, error) {
 	if st, err := os.Stat(filepath.Join(dir, "lab.yaml")); err == nil && !st.IsDir() {
-		return configs.Load(os.DirFS(dir), dir)
+		return os.DirFS(dir), nil
 	}
 	if sub, err := fs.Sub(configs.Embedded(), "labs/"+filepath.Base(dir)); err == nil && lab.ValidName(dir) {
 		if _, err := fs.Stat(sub, "lab.yaml"); err == nil {
-			return configs.Load(sub, dir)
+			return sub, nil
 		}
 	}
 	return nil, fmt.Errorf("%s is no lab folder; a lab folder holds lab.yaml (built-in: demo)", dir)

@@ -266,6 +266,8 @@ func (r reader) checkSafeName(class *lab.Class, c *lab.CommandSpec, name, key st
 		r.add(c.Pos, "not_safe", "only a safe command may do that", "%s: %s names %s, which is %s", c.Name, key, name, other.Effect)
 	case other == c:
 		r.add(c.Pos, "bad_value", "", "%s: %s names the command itself", c.Name, key)
+	case len(other.Args) > 0:
+		r.add(c.Pos, "bad_value", "it runs by itself, with nobody there to give arguments", "%s: %s names %s, which takes arguments", c.Name, key, name)
 	}
 }
 

@@ -104,7 +104,7 @@ func (r reader) checkKeys(f *strict.Fields, c *lab.CommandSpec) {
 	if c.Effect == lab.Safe {
 		f.Require("within")
 		f.Require("else")
-		for _, k := range []string{"args", "takes", "progress", "partial", "stops_with"} {
+		for _, k := range []string{"takes", "progress", "partial", "stops_with"} {
 			if n := f.Get(k); n != nil {
 				r.add(n.Pos(), "not_for_safe", "it must run at once, from a trip or a stop, with nobody there to ask", "%s is safe, so it has no %s", c.Name, k)
 			}

@@ -3,6 +3,7 @@ package configs
 import (
 	"errors"
 	"strings"
+	"time"
 
 	"labgate/internal/strict"
 	"labgate/lab"
@@ -279,39 +280,30 @@ func safeOf(in *lab.Instrument, comp string) string {
 	return "one of " + strings.Join(names, ", ") + "; or keep"
 }
 
+// maxSafeWait bounds one wait of a safe list.
+const maxSafeWait = 10 * time.Minute
+
 // safe reads what brings the instrument to its safe state: safe commands in
-// order, or keep.
+// order, with their arguments, and waits between them; or keep.
 func (r *labReader) safe(n *strict.Node, in *lab.Instrument) {
 	if n == nil {
 		return
 	}
 	list := r.List(n)
-	keep := false
-	for _, e := range list {
-		path := r.Text(e)
-		if path == "keep" {
+	keep, before := false, len(r.Issues)
+	for i, e := range list {
+		text := r.Text(e)
+		switch wait, isWait := strings.CutPrefix(text, "wait "); {
+		case text == "keep":
 			keep = true
-			continue
-		}
-		comp, name, dotted := strings.Cut(path, ".")
-		if !dotted {
-			comp, name = "", path
-		}
-		id, c, err := in.ResolveCommand(comp, name)
-		switch {
-		case err != nil:
-			r.add(e.Pos(), "unknown_name", safeOf(in, comp), "safe: %v", err)
-			continue
-		case c.Effect != lab.Safe:
-			r.add(e.Pos(), "not_safe", "only a safe command may run without being asked about", "safe: %s is %s by its class, not safe", id, c.Effect)
-			continue
-		}
-		for _, other := range in.Safe {
-			if other.Command == id {
-				r.add(e.Pos(), "duplicate", "", "safe: %s stands there twice", id)
+		case isWait:
+			between := i > 0 && i+1 < len(list) && (len(in.Safe) == 0 || in.Safe[len(in.Safe)-1].Wait == 0)
+			if d, ok := r.safeWait(e, wait, between); ok {
+				in.Safe = append(in.Safe, lab.SafeStep{Wait: d})
 			}
+		default:
+			r.safeCommand(e, text, in)
 		}
-		in.Safe = append(in.Safe, lab.SafeStep{Command: id})
 	}
 	switch {
 	case len(list) == 0:
@@ -320,6 +312,122 @@ func (r *labReader) safe(n *strict.Node, in *lab.Instrument) {
 		r.add(n.Pos(), "bad_value", "", "safe of %s says keep and more", in.Name)
 	case keep && (in.OnLeaseLoss == "safe" || in.OnStart == "safe"):
 		r.add(n.Pos(), "bad_value", "name safe commands, or write keep there too", "%s is to go to its safe state, and safe says [keep]: nothing would happen", in.Name)
+	case len(r.Issues) == before && !keep:
+		r.checkSafeWire(list, in)
+	}
+}
+
+// safeWait reads the time of a wait, which stands between two commands.
+func (r *labReader) safeWait(n *strict.Node, text string, between bool) (time.Duration, bool) {
+	q, err := lab.ParseQuantity(strings.TrimSpace(text))
+	var d time.Duration
+	if err == nil {
+		d, err = q.Duration()
+	}
+	switch {
+	case err != nil:
+		r.add(n.Pos(), "bad_value", "as in wait 2 s", "safe: wait: %v", err)
+	case d <= 0 || d > maxSafeWait:
+		r.add(n.Pos(), "out_of_bounds", "", "safe: a wait of %s; longer than nothing and at most %s", q, lab.Seconds(maxSafeWait))
+	case !between:
+		r.add(n.Pos(), "bad_value", "", "safe: a wait stands between two commands")
+	default:
+		return d, true
+	}
+	return 0, false
+}
+
+// safeCommand reads one command of a safe list: component.command, or just
+// command, and its arguments in brackets.
+func (r *labReader) safeCommand(n *strict.Node, text string, in *lab.Instrument) {
+	call, err := lab.ParseCall(text)
+	if err != nil {
+		r.add(n.Pos(), "bad_value", "as in jacket.heat_off, or chiller.set(target = 5 degC)", "safe: %v", err)
+		return
+	}
+	comp, name, dotted := strings.Cut(call.Path, ".")
+	if !dotted {
+		comp, name = "", call.Path
+	}
+	id, c, err := in.ResolveCommand(comp, name)
+	switch {
+	case err != nil:
+		r.add(n.Pos(), "unknown_name", safeOf(in, comp), "safe: %v", err)
+		return
+	case c.Effect != lab.Safe:
+		r.add(n.Pos(), "not_safe", "only a safe command may run without being asked about", "safe: %s is %s by its class, not safe", id, c.Effect)
+		return
+	}
+	step := lab.SafeStep{Command: id}
+	if step.Args = r.safeArgs(n, call, id, c, in); step.Args == nil && len(c.Args) > 0 {
+		return
+	}
+	for _, other := range in.Safe {
+		if other.String() == step.String() {
+			r.add(n.Pos(), "duplicate", "", "safe: %s stands there twice", step)
+		}
+	}
+	in.Safe = append(in.Safe, step)
+}
+
+// safeArgs reads a safe command's arguments: complete, of its class's types,
+// within its bounds and the instrument's limits. Nil where something is wrong,
+// which was reported, or where it takes none.
+func (r *labReader) safeArgs(n *strict.Node, call lab.Call, id lab.CommandID, c *lab.CommandSpec, in *lab.Instrument) map[string]lab.Value {
+	before := len(r.Issues)
+	args := map[string]lab.Value{}
+	var names []string
+	for _, p := range c.Args {
+		names = append(names, p.Name)
+	}
+	for _, a := range call.Args {
+		p := c.Arg(a.Name)
+		if p == nil {
+			r.add(n.Pos(), "unknown_name", "", "safe: %s has no argument %q%s", id, a.Name, didYouMean(a.Name, names))
+			continue
+		}
+		v, err := p.Type.ParseText(a.Text)
+		if err != nil {
+			r.add(n.Pos(), "bad_value", "", "safe: %s of %s: %v", a.Name, id, err)
+			continue
+		}
+		if i, bad := p.CheckBounds(v); bad {
+			r.add(n.Pos(), "out_of_bounds", "", "safe: %s: %s", id, i.Say)
+		}
+		for _, l := range in.Limits {
+			if l.Component == id.Component && l.Name == id.Command && l.Arg == a.Name && !within(v, l) {
+				r.add(n.Pos(), "out_of_bounds", "", "safe: %s: %s is %s, beyond the limit at %s", id, a.Name, v, l.Pos)
+			}
+		}
+		args[a.Name] = v
+	}
+	for _, name := range names {
+		if _, ok := args[name]; !ok && len(r.Issues) == before {
+			r.add(n.Pos(), "missing_key", "nobody is there to give it", "safe: %s needs %s", id, name)
+		}
+	}
+	if len(r.Issues) > before || len(c.Args) == 0 {
+		return nil
+	}
+	return args
+}
+
+// within reports whether a number is within a limit of the lab file.
+func within(v lab.Value, l lab.Limit) bool {
+	x := v.Base()
+	return v.Usable() && (l.Min == nil || x >= l.Min.Base()) && (l.Max == nil || x <= l.Max.Base())
+}
+
+// checkSafeWire checks that the instrument's wire can carry the arguments of
+// its safe commands exactly: at the time there is nobody to repair them.
+func (r *labReader) checkSafeWire(list []*strict.Node, in *lab.Instrument) {
+	for i, s := range in.Safe {
+		if len(s.Args) == 0 || len(list) != len(in.Safe) {
+			continue
+		}
+		if err := frame.Encodable(in, &lab.Command{Target: s.Command, Args: s.Args}); err != nil {
+			r.add(list[i].Pos(), "not_carried", "", "safe: %s: %v", s, err)
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ type Config struct {
 
 	Interlocks     []byte        // nil: the lab has none
 	InterlocksFile string        // for messages
+	InterlocksPath string        // within the lab's folder; empty: the lab has none
 	Rules          *safety.Rules // the interlocks, compiled, with the limits of the lab file
 	ProtocolFiles  map[string][]byte
 	Access         []byte // nil: the lab file names none
@@ -221,6 +222,7 @@ func (l *loader) lab(t tree) {
 	c := l.config
 	c.Lab, c.NATS, c.StartWithin, c.Assemblies = la, more.NATS, more.StartWithin, more.Assemblies
 	if f := more.Interlocks; f.Path != "" {
+		c.InterlocksPath = f.Path
 		if c.Interlocks, ok = l.file(t, f.Path, f.Pos); ok {
 			c.InterlocksFile = t.say(f.Path)
 			l.source["interlocks"] = c.Interlocks
@@ -259,6 +261,26 @@ func (l *loader) rules() {
 	var is lab.Issues
 	c.Rules, is = safety.Parse(c.InterlocksFile, data, c.Lab)
 	l.issues = append(l.issues, is...)
+}
+
+// ReloadRules reads the interlocks of the lab again, for the lab as it was
+// loaded: nothing else of the folder is read. With any issue, all of which the
+// error (a lab.Issues) lists, there are no rules.
+func (c *Config) ReloadRules(folder fs.FS) (*safety.Rules, error) {
+	data := []byte(noRules)
+	if c.InterlocksPath != "" {
+		var err error
+		if data, err = read(folder, c.InterlocksPath); err != nil {
+			is := lab.Issues{}
+			is.Add(lab.Pos{File: c.InterlocksFile}, "unreadable", "", "%s can't be read: %v", c.InterlocksFile, cause(err))
+			return nil, is
+		}
+	}
+	rules, is := safety.Parse(c.InterlocksFile, data, c.Lab)
+	if len(is) > 0 {
+		return nil, is
+	}
+	return rules, nil
 }
 
 // hash is over the lab file, the interlocks, and the profiles and classes that

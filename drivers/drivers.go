@@ -36,7 +36,7 @@ type Link interface {
 	// and asked again between messages. A nil error means the device took it
 	// (Result.Acked) or gave no sign (not Acked): confirmation is by read-back.
 	Exchange(ctx context.Context, cmd *lab.Command, permit *safety.Permit) (Result, error)
-	// Stop sends a safe command for the safe lane.
+	// Stop sends a safe command, with the order's arguments, for the safe lane.
 	Stop(ctx context.Context, order *safety.Order) (Result, error)
 	// Epoch of an instrument; it grows whenever the device may have lost state.
 	// Safe for concurrent use.

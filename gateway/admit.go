@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"labgate/lab"
@@ -18,8 +19,8 @@ func (c *Core) admit(now time.Time, cmd *command) lab.Issues {
 	if cmd.ID == "" || len(cmd.ID) > 64 {
 		add("missing_field", "id", cmd.ID, "a command needs an id of at most 64 characters")
 	}
-	in := c.owned[cmd.Target.Instrument]
-	if in == nil {
+	p := c.places[cmd.Target.Instrument]
+	if p == nil {
 		add("undeclared", "instrument", cmd.Target.Instrument, fmt.Sprintf("gateway %s has no instrument %q", c.name, cmd.Target.Instrument))
 		return is
 	}
@@ -27,9 +28,10 @@ func (c *Core) admit(now time.Time, cmd *command) lab.Issues {
 		add("undeclared", "command", cmd.Target.String(), fmt.Sprintf("no command %s is declared", cmd.Target))
 		return is
 	}
-	is = append(is, c.checkArgs(cmd)...)
+	args, wrong := conform(cmd.spec, cmd.Args)
+	cmd.Args, is = args, append(is, wrong...)
 	if len(is) == 0 && c.encodable != nil {
-		if err := c.encodable(in, &cmd.Command); err != nil {
+		if err := c.encodable(p.in, &cmd.Command); err != nil {
 			is = append(is, wireIssue(err))
 		}
 	}
@@ -50,20 +52,22 @@ func wireIssue(err error) lab.Issue {
 	return i
 }
 
-// checkArgs conforms the arguments to the class's types and bounds.
-func (c *Core) checkArgs(cmd *command) lab.Issues {
+// conform brings arguments into the class's types and units, and says what is
+// wrong with them.
+func conform(s *spec, args map[string]lab.Value) (map[string]lab.Value, lab.Issues) {
 	var is lab.Issues
-	full := map[string]lab.Value{}
-	for _, a := range cmd.spec.Args {
+	full := make(map[string]lab.Value, len(s.Args))
+	for _, a := range s.Args {
 		path := "args." + a.Name
-		v, ok := cmd.Args[a.Name]
+		v, ok := args[a.Name]
 		if !ok {
-			is = append(is, lab.Issue{Code: "missing_field", Path: path, Say: fmt.Sprintf("%s needs %s", cmd.Target, a.Name)})
+			is = append(is, lab.Issue{Code: "missing_field", Path: path, Say: fmt.Sprintf("%s needs %s", s.id, a.Name)})
 			continue
 		}
+		got := v
 		v, err := a.Type.Conform(v)
 		if err != nil {
-			is = append(is, lab.Issue{Code: "wrong_type", Path: path, Got: cmd.Args[a.Name].String(), Allowed: a.Type.String(), Say: fmt.Sprintf("%s: %v", a.Name, err)})
+			is = append(is, lab.Issue{Code: "wrong_type", Path: path, Got: got.String(), Allowed: a.Type.String(), Say: fmt.Sprintf("%s: %v", a.Name, err)})
 			continue
 		}
 		full[a.Name] = v
@@ -72,13 +76,27 @@ func (c *Core) checkArgs(cmd *command) lab.Issues {
 			is = append(is, i)
 		}
 	}
-	for _, n := range sortedKeys(cmd.Args) {
-		if cmd.spec.Arg(n) == nil {
-			is = append(is, lab.Issue{Code: "unknown_field", Path: "args." + n, Got: n, Say: fmt.Sprintf("%s has no argument %q", cmd.Target, n)})
+	if len(args) > len(full) {
+		for _, n := range sortedKeys(args) {
+			if s.Arg(n) == nil {
+				is = append(is, lab.Issue{Code: "unknown_field", Path: "args." + n, Got: n, Say: fmt.Sprintf("%s has no argument %q", s.id, n)})
+			}
 		}
 	}
-	cmd.Args = full
-	return is
+	return full, is
+}
+
+// content is the hash of what a command says, apart from the lease and the
+// time that it was given: two deliveries of one command have the same, another
+// command under its id has not.
+func (c *Core) content(cmd lab.Command) [32]byte {
+	if s := c.specs[cmd.Target]; s != nil {
+		if full, is := conform(s, cmd.Args); len(is) == 0 {
+			cmd.Args = full
+		}
+	}
+	cmd.Lease, cmd.NotAfter = 0, time.Time{}
+	return cmd.Hash()
 }
 
 // recheck asks again, right before the decision, what may have changed since
@@ -109,36 +127,31 @@ func (c *Core) recheck(now time.Time, cmd *command) lab.Issues {
 		}
 		add("clock", "the clock can't be trusted: "+why, "")
 	}
-	if l := c.links[cmd.Target.Instrument]; !l.up {
+	p := c.places[cmd.Target.Instrument]
+	if l := &p.link; !l.up {
 		add("link", fmt.Sprintf("%s is not connected: %s", cmd.Target.Instrument, l.say), "")
 	}
-	if id := c.doubtOn(cmd); id != "" {
+	if id := c.doubtOn(p, cmd); id != "" {
 		add("in_doubt", fmt.Sprintf("command %s on %s is in doubt: it may or may not have happened", id, cmd.Target.Instrument), "a person must look, and resolve it")
 	}
-	if other := c.busy(cmd); other != nil {
+	if other := busy(p, cmd); other != nil {
 		add("busy", fmt.Sprintf("%s.%s is busy with %s (command %s)", cmd.Target.Instrument, cmd.Target.Component, other.Target.Command, other.ID), "wait for its outcome")
 	}
 	return is
 }
 
 // doubtOn finds a command in doubt that bars this one.
-func (c *Core) doubtOn(cmd *command) string {
-	if c.engine.Mitigates(cmd.Target) {
+func (c *Core) doubtOn(p *place, cmd *command) string {
+	if len(p.doubts) == 0 || c.engine.Mitigates(cmd.Target) {
 		return ""
 	}
-	for _, id := range sortedKeys(c.doubts) {
-		if c.doubts[id].cmd.Target.Instrument == cmd.Target.Instrument {
-			return id
-		}
-	}
-	return ""
+	return p.doubts[0].cmd.ID
 }
 
 // busy finds an effect in flight on the same component that this command may
 // not replace.
-func (c *Core) busy(cmd *command) *command {
-	for _, id := range c.order {
-		o := c.live[id]
+func busy(p *place, cmd *command) *command {
+	for _, o := range p.live {
 		if o == cmd || o.ID == cmd.ID || o.phase == closing || !sameComponent(o, cmd) || o.spec.Effect == lab.Read || o.spec.Effect == lab.Safe {
 			continue
 		}
@@ -163,12 +176,11 @@ func sameComponent(a, b *command) bool {
 // replaces nothing.
 func (c *Core) supersede(now time.Time, cmd *command) {
 	older := true
-	for _, id := range append([]string(nil), c.order...) {
-		o := c.live[id]
+	for _, o := range slices.Clone(c.places[cmd.Target.Instrument].live) {
 		if o == cmd {
 			older = false
 		}
-		if o == nil || o == cmd || o.phase == closing || !sameComponent(o, cmd) {
+		if c.live[o.ID] != o || o == cmd || o.phase == closing || !sameComponent(o, cmd) {
 			continue
 		}
 		switch {

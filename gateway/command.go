@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 
 	"labgate/lab"
@@ -32,34 +34,39 @@ const (
 // command is a command from its arrival to its durable outcome.
 type command struct {
 	lab.Command
+	seq      uint64 // in the order of arrival
+	content  [32]byte
 	spec     *spec
 	phase    phase
 	finally  bool
 	laned    bool // it went through the safe lane: no decision, no permit
 	started  time.Time
 	sent     time.Time // when the exchange was over; only later readings count
-	deadline time.Time // of the phase
+	timer    timer     // the deadline of the phase
 	epoch    uint64
 	before   []lab.Reading        // the component's properties at the decision; nil: void
 	values   map[string]lab.Value // what the device returned
 	stopAt   time.Time            // when its stop was ordered
 	stopWhy  string
+	lost     *safety.Lost // the permissive whose loss interrupted it
 	stopKind lab.Kind
 	cancel   *lab.Outcome // it must not be sent any more
 }
 
 // ask admits a command or refuses it. The answer says only that; the outcome
-// is a later message.
+// is a later message. A second delivery gets the recorded answer; an id that
+// comes again with other content is refused and changes nothing.
 func (c *Core) ask(now time.Time, e Asked) {
-	if cmd := c.live[e.Command.ID]; cmd != nil {
-		c.do(Answer{e.Reply, messages.CommandReply{Command: cmd.ID, Known: true, Accepted: true, State: cmd.state()}})
+	cmd := &command{Command: e.Command, finally: e.Finally, started: now, spec: c.specs[e.Command.Target], content: c.content(e.Command)}
+	if k, ok := c.known[cmd.ID]; ok {
+		c.askAgain(now, cmd, k, e.Reply)
 		return
 	}
-	if o := c.answered[e.Command.ID]; o != nil {
-		c.do(Answer{e.Reply, messages.CommandReply{Command: o.Command, Known: true, Accepted: o.State != lab.Refused, State: o.State, Issues: o.Issues, Outcome: o}})
+	if c.full(cmd) {
+		c.do(Answer{e.Reply, messages.CommandReply{Command: cmd.ID, State: lab.Refused,
+			Issues: lab.Issues{{Code: "busy", Say: fmt.Sprintf("the gateway has %d commands under way", len(c.live)), Hint: "try again in a second"}}}})
 		return
 	}
-	cmd := &command{Command: e.Command, finally: e.Finally, started: now, spec: c.specs[e.Command.Target]}
 	issues := c.admit(now, cmd)
 	if len(issues) > 0 {
 		reply := messages.CommandReply{Command: cmd.ID, State: lab.Refused, Issues: issues}
@@ -71,25 +78,55 @@ func (c *Core) ask(now time.Time, e Asked) {
 		return
 	}
 	c.do(Answer{e.Reply, messages.CommandReply{Command: cmd.ID, Known: true, Accepted: true, State: lab.Accepted}})
-	c.live[cmd.ID] = cmd
-	c.order = append(c.order, cmd.ID)
+	c.commands++
+	cmd.seq, cmd.timer.do = c.commands, func(now time.Time) { c.commandTick(now, cmd) }
+	c.live[cmd.ID], c.known[cmd.ID] = cmd, known{cmd.content, cmd.Principal}
+	p := c.places[cmd.Target.Instrument]
+	p.live = append(p.live, cmd)
 	if cmd.finally && c.finallyLane(now, cmd) {
 		return
 	}
-	cmd.phase, cmd.deadline = refreshing, now.Add(2*refreshWithin)
-	need := append(c.engine.Needs(cmd.Target), cmd.spec.properties()...)
-	c.do(Refresh{cmd.ID, c.ownedOnly(need), refreshWithin})
+	cmd.phase = refreshing
+	c.timers.set(&cmd.timer, now.Add(2*refreshWithin))
+	c.do(Refresh{cmd.ID, c.ownedOnly(c.engine.Needs(cmd.Target), cmd.spec.properties()), refreshWithin})
+}
+
+// askAgain answers a command whose id has come before.
+func (c *Core) askAgain(now time.Time, cmd *command, k known, reply any) {
+	switch o := c.answered[cmd.ID]; {
+	case k.content != cmd.content:
+		say := fmt.Sprintf("command %s was asked for before, with other content", cmd.ID)
+		c.note(lab.Entry{Kind: "id_reused/v1", Time: now, Command: cmd.ID, Instrument: cmd.Target.Instrument, Principal: cmd.Principal, Run: cmd.Run,
+			Body: messages.Body(map[string]string{"command": cmd.Target.String(), "content": hex.EncodeToString(cmd.content[:])})})
+		c.do(Publish{messages.Safety{What: messages.SafetyRefusal, Instruments: nonEmpty(cmd.Target.Instrument), Runs: nonEmpty(cmd.Run), Command: cmd.ID, Principal: cmd.Principal, Say: say}})
+		c.do(Answer{reply, messages.CommandReply{Command: cmd.ID, State: lab.Refused,
+			Issues: lab.Issues{{Code: "id_reused", Path: "id", Got: cmd.ID, Say: say, Hint: "every command has an id of its own"}}}})
+	case c.live[cmd.ID] != nil:
+		c.do(Answer{reply, messages.CommandReply{Command: cmd.ID, Known: true, Accepted: true, State: c.live[cmd.ID].state()}})
+	case o != nil:
+		c.do(Answer{reply, messages.CommandReply{Command: cmd.ID, Known: true, Accepted: o.State != lab.Refused, State: o.State, Issues: o.Issues, Outcome: o}})
+	}
+}
+
+// full reports whether one more command would be too many. What leads to
+// safety has room of its own.
+func (c *Core) full(cmd *command) bool {
+	most := c.maxLive
+	if cmd.spec != nil && cmd.spec.Effect == lab.Safe {
+		most *= 2
+	}
+	return len(c.live) >= most
 }
 
 // ownedOnly drops what another gateway's links would have to answer, and what
 // is named twice.
-func (c *Core) ownedOnly(ids []lab.PropertyID) []lab.PropertyID {
-	seen := map[lab.PropertyID]bool{}
+func (c *Core) ownedOnly(lists ...[]lab.PropertyID) []lab.PropertyID {
 	var own []lab.PropertyID
-	for _, id := range ids {
-		if c.owned[id.Instrument] != nil && !seen[id] {
-			seen[id] = true
-			own = append(own, id)
+	for _, list := range lists {
+		for _, id := range list {
+			if c.places[id.Instrument] != nil && !slices.Contains(own, id) { // a few dozen at most
+				own = append(own, id)
+			}
 		}
 	}
 	return own
@@ -106,7 +143,7 @@ func (c *Core) refreshed(now time.Time, e Refreshed) {
 		c.refuse(now, cmd, issues)
 		return
 	}
-	cmd.epoch = c.links[cmd.Target.Instrument].epoch
+	cmd.epoch = c.places[cmd.Target.Instrument].link.epoch
 	cmd.before = c.snapshot(now, cmd)
 	if issues := c.unprovable(now, cmd); len(issues) > 0 {
 		c.refuse(now, cmd, issues)
@@ -118,7 +155,8 @@ func (c *Core) refreshed(now time.Time, e Refreshed) {
 		return
 	}
 	c.supersede(now, cmd)
-	cmd.phase, cmd.deadline = committing, time.Time{}
+	cmd.phase = committing
+	c.timers.remove(&cmd.timer)
 	allow := c.entry(now, "allow/v1", cmd, map[string]any{"rules": d.Rules, "rules_hash": d.Permit.Rules(), "inputs": d.Used, "epoch": cmd.epoch, "until": d.Permit.NotAfter()})
 	intent := c.entry(now, "intent/v1", cmd, c.intentBody(cmd))
 	intent.Key = "command/" + cmd.ID
@@ -137,7 +175,8 @@ func (c *Core) intended(now time.Time, cmd *command, permit *safety.Permit, err 
 	case c.badClock != "" && cmd.spec.Effect != lab.Safe:
 		c.finish(now, cmd, lab.Outcome{State: lab.NotSent, Kind: lab.KindExpired, Say: "the clock can't be trusted: " + c.badClock})
 	default:
-		cmd.phase, cmd.deadline = sending, now.Add(sendWithin)
+		cmd.phase = sending
+		c.timers.set(&cmd.timer, now.Add(sendWithin))
 		c.do(Send{cmd.Command, permit})
 	}
 }
@@ -148,7 +187,9 @@ func (c *Core) exchanged(now time.Time, e Exchanged) {
 	if cmd == nil || cmd.phase != sending && cmd.phase != stopping {
 		return
 	}
-	cmd.sent, cmd.values = now, e.Values
+	if cmd.sent, cmd.values = now, e.Values; e.Ended.Before(now) && !e.Ended.IsZero() {
+		cmd.sent = e.Ended // its read-back may have come before this event
+	}
 	if e.Err != nil {
 		c.failed(now, cmd, e.Err)
 		return
@@ -166,7 +207,7 @@ func (c *Core) exchanged(now time.Time, e Exchanged) {
 		return
 	}
 	cmd.phase = watching
-	cmd.deadline = now.Add(cmd.spec.worstTime(now, cmd.Args, sendWithin))
+	c.timers.set(&cmd.timer, now.Add(cmd.spec.worstTime(now, cmd.Args, sendWithin)))
 	c.watch(now, cmd)
 }
 
@@ -188,7 +229,7 @@ func (c *Core) failed(now time.Time, cmd *command, err error) {
 		if cmd.spec.doneWhen != nil {
 			// It may have arrived: read-back may still prove it.
 			cmd.phase, cmd.stopWhy = watching, err.Error()
-			cmd.deadline = now.Add(cmd.spec.worstTime(now, cmd.Args, sendWithin))
+			c.timers.set(&cmd.timer, now.Add(cmd.spec.worstTime(now, cmd.Args, sendWithin)))
 			return
 		}
 		c.uncertain(now, cmd, err.Error())
@@ -237,10 +278,6 @@ func (c *Core) confirm(now time.Time, cmd *command) {
 
 // commandTick does what is due when a phase has lasted too long.
 func (c *Core) commandTick(now time.Time, cmd *command) {
-	if cmd.deadline.IsZero() || cmd.deadline.After(now) {
-		return
-	}
-	cmd.deadline = time.Time{}
 	switch cmd.phase {
 	case refreshing:
 		c.refreshed(now, Refreshed{cmd.ID})
@@ -279,7 +316,7 @@ func (c *Core) interrupt(now time.Time, cmd *command, kind lab.Kind, why string,
 		}
 		cmd.phase, cmd.stopWhy, cmd.stopKind, cmd.stopAt = stopping, why, kind, now
 		stop := lab.CommandID{Instrument: cmd.Target.Instrument, Component: cmd.Target.Component, Command: cmd.spec.StopsWith}
-		cmd.deadline = now.Add(c.specs[stop].Within + settle)
+		c.timers.set(&cmd.timer, now.Add(c.specs[stop].Within+settle))
 		if !order {
 			return
 		}
@@ -296,7 +333,7 @@ func (c *Core) interrupt(now time.Time, cmd *command, kind lab.Kind, why string,
 // the moment it was ordered.
 func (c *Core) stopSeen(now time.Time, cmd *command) bool {
 	stop := c.specs[lab.CommandID{Instrument: cmd.Target.Instrument, Component: cmd.Target.Component, Command: cmd.spec.StopsWith}]
-	for _, o := range c.lane {
+	for _, o := range c.places[cmd.Target.Instrument].lane {
 		if o.target == stop.id && !o.confirmed {
 			return false
 		}
@@ -340,68 +377,8 @@ func (c *Core) uncertain(now time.Time, cmd *command, say string) {
 		c.finish(now, cmd, lab.Outcome{State: lab.Failed, Kind: lab.KindOutcomeUnknown, Say: say})
 		return
 	}
-	c.doubts[cmd.ID] = &doubt{cmd: cmd.Command, since: now, say: say}
+	c.addDoubt(&doubt{cmd: cmd.Command, since: now, say: say})
 	c.finish(now, cmd, lab.Outcome{State: lab.InDoubt, Kind: lab.KindOutcomeUnknown, Say: say})
-}
-
-// finish makes an outcome durable, and publishes it after that. A command has
-// one outcome: the first.
-func (c *Core) finish(now time.Time, cmd *command, o lab.Outcome) {
-	if cmd.phase == closing {
-		return
-	}
-	o.Command, o.Started, o.Ended = cmd.ID, cmd.started, now
-	cmd.phase, cmd.deadline = closing, time.Time{}
-	c.engine.Revoke(cmd.ID, "it is over")
-	if o.State == lab.NotSent || o.State == lab.Superseded {
-		c.engine.NotSent(cmd.ID)
-	}
-	c.append(func(now time.Time, refs []lab.Ref, err error) {
-		c.close(cmd)
-		if err != nil {
-			// Not durable, so not published. After the restart it is in doubt,
-			// and so it is to everybody who asks until then.
-			c.answered[cmd.ID] = &lab.Outcome{Command: cmd.ID, State: lab.InDoubt, Kind: lab.KindOutcomeUnknown, Started: cmd.started, Ended: now,
-				Say: fmt.Sprintf("its outcome could not be made durable: %v", err)}
-			c.doubts[cmd.ID] = &doubt{cmd: cmd.Command, since: now, say: c.answered[cmd.ID].Say}
-			return
-		}
-		c.answered[cmd.ID] = &o
-		m := messages.Outcome{Instrument: cmd.Target.Instrument, Component: cmd.Target.Component, Name: cmd.Target.Command,
-			Run: cmd.Run, Step: cmd.Step, Principal: cmd.Principal, Outcome: o}
-		if len(refs) > 0 {
-			m.Ref = refs[0]
-		}
-		c.do(Publish{m})
-	}, c.entry(now, "outcome/v1", cmd, o))
-}
-
-// refuse ends a command before anything of it was sent. The denial is
-// journalled without waiting.
-func (c *Core) refuse(now time.Time, cmd *command, issues lab.Issues) {
-	o := lab.Outcome{Command: cmd.ID, State: lab.Refused, Kind: lab.KindDenied, Issues: issues, Say: issues[0].Say, Started: cmd.started, Ended: now}
-	wasLive := c.live[cmd.ID] != nil
-	c.close(cmd)
-	c.answered[cmd.ID] = &o
-	c.note(c.entry(now, "denial/v1", cmd, o))
-	c.do(Publish{messages.Safety{What: messages.SafetyRefusal, Rule: issues[0].Rule, Instruments: []string{cmd.Target.Instrument},
-		Runs: nonEmpty(cmd.Run), Command: cmd.ID, Principal: cmd.Principal, Inputs: issues[0].Inputs, Say: o.Say}})
-	if wasLive {
-		c.do(Publish{messages.Outcome{Instrument: cmd.Target.Instrument, Component: cmd.Target.Component, Name: cmd.Target.Command,
-			Run: cmd.Run, Step: cmd.Step, Principal: cmd.Principal, Outcome: o}})
-	}
-}
-
-// close forgets a live command; its reservation ends.
-func (c *Core) close(cmd *command) {
-	c.engine.Done(cmd.ID)
-	delete(c.live, cmd.ID)
-	for i, id := range c.order {
-		if id == cmd.ID {
-			c.order = append(c.order[:i], c.order[i+1:]...)
-			return
-		}
-	}
 }
 
 func (cmd *command) state() lab.State {
@@ -422,7 +399,7 @@ func (cmd *command) state() lab.State {
 func (c *Core) snapshot(now time.Time, cmd *command) []lab.Reading {
 	list := make([]lab.Reading, len(cmd.spec.class.Properties))
 	for i, p := range cmd.spec.class.Properties {
-		r := c.engine.Reading(lab.PropertyID{Instrument: cmd.Target.Instrument, Component: cmd.Target.Component, Property: p.Name})
+		r := c.engine.Reading(cmd.spec.reads[i])
 		if ok, _ := r.Fresh(now, p.MaxAge); ok && (r.Epoch == 0 || r.Epoch == cmd.epoch) {
 			list[i] = r
 		}
@@ -438,10 +415,10 @@ func (c *Core) unprovable(now time.Time, cmd *command) lab.Issues {
 		return nil
 	}
 	for i, p := range cmd.spec.class.Properties {
-		if cmd.before[i].Value.Usable() || !cmd.spec.needsBefore(p.Name) {
+		if cmd.before[i].Value.Usable() || !cmd.spec.needsBefore[i] {
 			continue
 		}
-		id := lab.PropertyID{Instrument: cmd.Target.Instrument, Component: cmd.Target.Component, Property: p.Name}
+		id := cmd.spec.reads[i]
 		_, why := c.engine.Reading(id).Fresh(now, p.MaxAge)
 		if why == "" {
 			why = "from before the link was lost"
@@ -450,11 +427,4 @@ func (c *Core) unprovable(now time.Time, cmd *command) lab.Issues {
 			Say: fmt.Sprintf("%s could not be confirmed: %s is %s before it", cmd.Target, id, why), Hint: "wait until the instrument can be read"})
 	}
 	return is
-}
-
-func nonEmpty(s string) []string {
-	if s == "" {
-		return nil
-	}
-	return []string{s}
 }

@@ -1,21 +1,26 @@
 // Package gateway decides what happens to every command for the instruments
 // of one gateway: admission, leases, the commit sequence, confirmation by
-// read-back, and the safe lane.
+// read-back, the safe lane, and the operator's verbs.
 //
 // The Core is pure: Step takes the time and an event and returns actions,
 // Next says when it wants to be called without one. It does no I/O, starts no
 // goroutine, reads no clock. It promises that nothing is sent before its
 // ALLOW and INTENT are durable, that an effectful command is sent at most
 // once, that no result leaves before its outcome is durable, and that a stop
-// waits for none of that. Package gateway/service is the shell around it.
+// waits for none of that. A Step touches only what its event is about and what
+// is due: never all that is live. Package gateway/service is the shell around
+// it.
 package gateway
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
 	"labgate/lab"
+	"labgate/messages"
 	"labgate/safety"
 )
 
@@ -28,7 +33,14 @@ type Options struct {
 	// Encodable says whether an instrument's wire can carry a command's values
 	// exactly. Nil: every wire can.
 	Encodable func(*lab.Instrument, *lab.Command) error
+	// MaxLive bounds the commands between arrival and outcome; more are
+	// refused as busy and leave no trace. Safe commands may be twice as many.
+	// 0: DefaultMaxLive.
+	MaxLive int
 }
+
+// DefaultMaxLive is how many commands may be live where nothing is said.
+const DefaultMaxLive = 4096
 
 // Core is the gateway's mind. One owner calls it.
 type Core struct {
@@ -36,25 +48,45 @@ type Core struct {
 	name      string
 	engine    *safety.Engine
 	encodable func(*lab.Instrument, *lab.Command) error
+	maxLive   int
 	specs     map[lab.CommandID]*spec
-	owned     map[string]*lab.Instrument
+	places    map[string]*place // by instrument: those that this gateway owns
+	names     []string          // of the places, sorted
 
-	live     map[string]*command     // by id, until the outcome is durable
-	order    []string                // ids of live commands, as they came
-	answered map[string]*lab.Outcome // by id, for ever
-	doubts   map[string]*doubt       // by command id
-	leases   map[string]*lease       // by instrument
-	fences   map[string]uint64       // by instrument: the last number given
-	lane     map[string]*laneOrder   // safe commands on their way
+	live     map[string]*command // by id, until the outcome is durable
+	commands uint64              // counts them, as they come
+	round    uint64              // counts the Readings
+	known    map[string]known    // by command id, for ever: what it was and whose
+	answered map[string]*lab.Outcome
+	doubts   map[string]*doubt // by command id
+	lane     map[string]*laneOrder
 	laneSeq  int
-	links    map[string]*link
+	runs     map[string]int // leases that a run holds
+	timers   timers
 	waiting  map[uint64]func(now time.Time, refs []lab.Ref, err error) // by token: what follows a durable append
 	token    uint64
+
+	restored restored
+	badRules *messages.Alarm // the interlocks file could not be taken; nil: it could
 
 	poisoned  error     // the journal failed: effects are latched off, the safe lane lives
 	badClock  string    // why the clock can't be trusted; empty: it can
 	lastEntry time.Time // of the newest journal entry known
 	actions   []Action
+}
+
+// place is what the core knows of one instrument.
+type place struct {
+	in        *lab.Instrument
+	link      link
+	live      []*command   // as they came
+	lane      []*laneOrder // handed over and not over
+	doubts    []*doubt     // by command id
+	unsettled []*doubt     // over, and rules count them the worse way until something settles them
+	lease     *lease
+	fence     uint64          // the last number given
+	atUp      []*safety.Order // go out when the link first comes up
+	touched   uint64          // the round that named it last
 }
 
 // link is what the core knows of an instrument's connection.
@@ -63,6 +95,13 @@ type link struct {
 	epoch uint64
 	say   string
 	who   string
+}
+
+// known is what must be remembered of a command to tell a second delivery from
+// another command with its id.
+type known struct {
+	content   [32]byte
+	principal string
 }
 
 // doubt is a command that may or may not have happened.
@@ -76,16 +115,19 @@ type doubt struct {
 // New makes a Core. Compile errors of class expressions are returned; the
 // loader has checked them before, so any is a bug.
 func New(o Options) (*Core, error) {
-	c := &Core{lab: o.Lab, name: o.Name, engine: safety.NewEngine(o.Lab, o.Rules, o.StartBy), encodable: o.Encodable,
-		specs: map[lab.CommandID]*spec{}, owned: map[string]*lab.Instrument{}, live: map[string]*command{}, answered: map[string]*lab.Outcome{},
-		doubts: map[string]*doubt{}, leases: map[string]*lease{}, fences: map[string]uint64{}, lane: map[string]*laneOrder{},
-		links: map[string]*link{}, waiting: map[uint64]func(time.Time, []lab.Ref, error){}}
+	if o.MaxLive <= 0 {
+		o.MaxLive = DefaultMaxLive
+	}
+	c := &Core{lab: o.Lab, name: o.Name, engine: safety.NewEngine(o.Lab, o.Rules, o.StartBy), encodable: o.Encodable, maxLive: o.MaxLive,
+		specs: map[lab.CommandID]*spec{}, places: map[string]*place{}, live: map[string]*command{}, known: map[string]known{}, answered: map[string]*lab.Outcome{},
+		doubts: map[string]*doubt{}, lane: map[string]*laneOrder{}, runs: map[string]int{}, waiting: map[uint64]func(time.Time, []lab.Ref, error){},
+		restored: newRestored()}
 	for _, in := range o.Lab.Instruments {
 		if in.Gateway != o.Name {
 			continue
 		}
-		c.owned[in.Name] = in
-		c.links[in.Name] = &link{say: "not connected yet"}
+		c.places[in.Name] = &place{in: in, link: link{say: "not connected yet"}}
+		c.names = append(c.names, in.Name)
 		for _, comp := range in.Profile.Components {
 			for i := range comp.Class.Commands {
 				id := lab.CommandID{Instrument: in.Name, Component: comp.Name, Command: comp.Class.Commands[i].Name}
@@ -97,6 +139,7 @@ func New(o Options) (*Core, error) {
 			}
 		}
 	}
+	sort.Strings(c.names)
 	return c, nil
 }
 
@@ -126,18 +169,14 @@ func (c *Core) Step(now time.Time, ev Event) []Action {
 		c.leaseAsked(now, e)
 	case StopAsked:
 		c.stopAsked(now, e)
-	case ResetAsked:
-		c.resetAsked(now, e)
-	case ResolveAsked:
-		c.resolveAsked(now, e)
-	case StatusAsked:
-		c.do(Answer{e.Reply, c.status(now)})
 	case LinkUp:
 		c.linkUp(now, e)
 	case LinkLost:
 		c.linkLost(now, e)
 	case ClockTrust:
-		c.badClock = e.Why
+		c.clockTrust(e)
+	default:
+		c.operate(now, ev)
 	}
 	c.tick(now)
 	return c.actions
@@ -146,36 +185,14 @@ func (c *Core) Step(now time.Time, ev Event) []Action {
 // tick does what is due by time alone.
 func (c *Core) tick(now time.Time) {
 	c.handle(now, c.engine.Tick(now))
-	for _, id := range append([]string(nil), c.order...) {
-		if cmd := c.live[id]; cmd != nil {
-			c.commandTick(now, cmd)
-		}
-	}
-	for _, id := range sortedKeys(c.lane) {
-		c.laneTick(now, c.lane[id])
-	}
-	for _, name := range sortedKeys(c.leases) {
-		if l := c.leases[name]; !l.expires.After(now) {
-			c.leaseLost(now, l, "its runner has not renewed it")
-		}
+	for t := c.timers.due(now); t != nil; t = c.timers.due(now) {
+		t.do(now)
 	}
 }
 
 // Next is the earliest instant at which time alone changes something; zero for
 // never.
-func (c *Core) Next() time.Time {
-	next := c.engine.Next()
-	for _, cmd := range c.live {
-		next = earlier(next, cmd.deadline)
-	}
-	for _, o := range c.lane {
-		next = earlier(next, o.deadline)
-	}
-	for _, l := range c.leases {
-		next = earlier(next, l.expires)
-	}
-	return next
-}
+func (c *Core) Next() time.Time { return earlier(c.engine.Next(), c.timers.next()) }
 
 func (c *Core) do(a Action) { c.actions = append(c.actions, a) }
 
@@ -207,26 +224,47 @@ func (c *Core) poison(err error) {
 	c.alarm("journal", "", fmt.Sprintf("the journal failed (%v): no effect is sent until a person restarts this gateway; stops still work", err))
 }
 
+// clockTrust takes the word of whoever watches the clock. A permit that is not
+// spent rests on times that mean nothing any more.
+func (c *Core) clockTrust(e ClockTrust) {
+	c.badClock = e.Why
+	if e.Why == "" {
+		return
+	}
+	why := "the clock can't be trusted: " + e.Why
+	for _, cmd := range c.liveOn(nil) {
+		switch {
+		case cmd.spec.Effect == lab.Safe || cmd.spec.Effect == lab.Read:
+		case cmd.phase == committing && cmd.cancel == nil:
+			c.engine.Revoke(cmd.ID, why)
+			cmd.cancel = &lab.Outcome{State: lab.NotSent, Kind: lab.KindExpired, Say: why}
+		case cmd.phase == sending:
+			c.engine.RevokeFresh(cmd.ID, why)
+		}
+	}
+}
+
 // observe feeds readings to the engine and to the commands that wait for them.
 func (c *Core) observe(now time.Time, samples []lab.Sample) {
 	c.handle(now, c.engine.Observe(now, samples))
-	touched := map[string]bool{}
+	c.round++
+	mark := c.round
 	for _, s := range samples {
-		touched[s.ID.Instrument] = true
-	}
-	for _, id := range append([]string(nil), c.order...) {
-		if cmd := c.live[id]; cmd != nil && touched[cmd.Target.Instrument] {
-			c.watch(now, cmd)
+		p := c.places[s.ID.Instrument]
+		if p == nil || p.touched == mark {
+			continue
 		}
-	}
-	for _, id := range sortedKeys(c.lane) {
-		if o := c.lane[id]; touched[o.target.Instrument] {
+		p.touched = mark
+		for _, cmd := range slices.Clone(p.live) {
+			if cmd.phase == watching || cmd.phase == stopping {
+				c.watch(now, cmd)
+			}
+		}
+		for _, o := range slices.Clone(p.lane) {
 			c.laneWatch(now, o)
 		}
-	}
-	if len(c.doubts) > 0 {
-		for _, name := range sortedKeys(touched) {
-			c.evidence(now, name)
+		if len(p.doubts) > 0 {
+			c.evidence(now, p)
 		}
 	}
 }
@@ -239,31 +277,46 @@ func (c *Core) handle(now time.Time, events []safety.Event) {
 			c.tripped(now, e)
 		case *safety.Lost:
 			if cmd := c.live[e.Command]; cmd != nil {
+				if cmd.lost == nil {
+					cmd.lost = e
+				}
 				c.note(c.entry(now, "lost_permissive/v1", cmd, map[string]any{"rule": e.Rule, "say": e.Say, "inputs": e.Inputs}))
 				c.interrupt(now, cmd, lab.KindDenied, e.Say, true)
 			}
+		case *safety.Rearmed:
+			c.rearmed(now, e.Bypass)
+		case *safety.AlarmChanged:
+			c.alarmChanged(now, e.Alarm)
 		}
 	}
 }
 
 // linkUp begins a new epoch: what the device did before it is not known any
-// more, so commands under way on it lose their before.
+// more, so commands under way on it lose their before. The first time, what a
+// restart has left to be done goes out.
 func (c *Core) linkUp(now time.Time, e LinkUp) {
-	l := c.links[e.Instrument]
-	if l == nil {
+	p := c.places[e.Instrument]
+	if p == nil {
 		return
 	}
+	l := &p.link
 	first := l.epoch == 0
 	l.up, l.say, l.who = true, "", e.Identity
 	if l.epoch != e.Epoch {
-		c.newEpoch(now, e.Instrument)
+		c.newEpoch(now, p)
 	}
 	l.epoch = e.Epoch
 	c.noteLink(now, e.Instrument, map[string]any{"what": "up", "epoch": e.Epoch, "identity": e.Identity})
 	c.publishLink(e.Instrument, l)
-	if in := c.owned[e.Instrument]; first && in.OnStart == "safe" {
-		c.orderAll(now, c.engine.SafeState(in.Name, safety.OriginStart, "on_start: safe"))
+	if !first {
+		return
 	}
+	again := p.atUp
+	p.atUp = nil
+	if p.in.OnStart == "safe" {
+		again = mergeOrders(again, c.engine.SafeState(e.Instrument, safety.OriginStart, "on_start: safe"))
+	}
+	c.orderAll(now, again)
 }
 
 func (c *Core) noteLink(now time.Time, instrument string, body map[string]any) {
@@ -273,10 +326,11 @@ func (c *Core) noteLink(now time.Time, instrument string, body map[string]any) {
 }
 
 func (c *Core) linkLost(now time.Time, e LinkLost) {
-	l := c.links[e.Instrument]
-	if l == nil {
+	p := c.places[e.Instrument]
+	if p == nil {
 		return
 	}
+	l := &p.link
 	changed := l.up || l.say != e.Say
 	l.up, l.say = false, e.Say
 	if changed {
@@ -286,10 +340,9 @@ func (c *Core) linkLost(now time.Time, e LinkLost) {
 }
 
 // newEpoch ends the watch of every command whose device may have forgotten it.
-func (c *Core) newEpoch(now time.Time, instrument string) {
-	for _, id := range append([]string(nil), c.order...) {
-		cmd := c.live[id]
-		if cmd == nil || cmd.Target.Instrument != instrument {
+func (c *Core) newEpoch(now time.Time, p *place) {
+	for _, cmd := range slices.Clone(p.live) {
+		if c.live[cmd.ID] != cmd {
 			continue
 		}
 		c.engine.Revoke(cmd.ID, "the device may have lost its state")
@@ -302,6 +355,30 @@ func (c *Core) newEpoch(now time.Time, instrument string) {
 			c.uncertain(now, cmd, "the link was lost while it was under way, and the device may have lost its state")
 		}
 	}
+}
+
+// liveOn lists the live commands of some instruments, or of all, in the order
+// in which they came.
+func (c *Core) liveOn(instruments []string) []*command {
+	if len(instruments) == 0 {
+		instruments = c.names
+	}
+	var list []*command
+	for _, n := range instruments {
+		if p := c.places[n]; p != nil {
+			list = append(list, p.live...)
+		}
+	}
+	slices.SortFunc(list, func(a, b *command) int { return cmp.Compare(a.seq, b.seq) })
+	return list
+}
+
+func (c *Core) publishLink(instrument string, l *link) {
+	say := instrument + " is connected"
+	if !l.up {
+		say = instrument + " is lost: " + l.say
+	}
+	c.do(Publish{messages.Safety{What: messages.SafetyLink, Instruments: []string{instrument}, Say: say}})
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -22,6 +22,7 @@ type (
 	// OutcomeAsked: somebody wants to know what became of a command.
 	OutcomeAsked struct {
 		Command string
+		Asker   string // who may learn only of commands of its own; empty: of all
 		Reply   any
 	}
 	// LeaseAsked: a runner takes, renews or releases a lease.
@@ -44,8 +45,37 @@ type (
 		ID, Command, As, Principal, Reason string
 		Reply                              any
 	}
-	// StatusAsked: somebody wants latches, doubts and links.
-	StatusAsked struct{ Reply any }
+	// BypassAsked: a person sets a rule aside until an instant.
+	BypassAsked struct {
+		ID, Rule, Principal, Reason string
+		Until                       time.Time
+		Reply                       any
+	}
+	// UnbypassAsked: a person ends a bypass now.
+	UnbypassAsked struct {
+		ID, Rule, Principal, Reason string
+		Reply                       any
+	}
+	// AcknowledgeAsked: a person has seen an alarm.
+	AcknowledgeAsked struct {
+		ID, Rule, Principal string
+		Reply               any
+	}
+	// RulesLoaded: the interlocks file was read again, or could not be: then
+	// Err says why (a lab.Issues carries every reason), and the rules in force
+	// stay. Reply may be nil where nobody asked.
+	RulesLoaded struct {
+		Rules         *safety.Rules
+		Err           error
+		ID, Principal string
+		Reply         any
+	}
+	// StatusAsked: somebody wants latches, doubts and links. Brief leaves out
+	// what agents are not told.
+	StatusAsked struct {
+		Brief bool
+		Reply any
+	}
 	// Readings arrived.
 	Readings struct{ Samples []lab.Sample }
 	// Refreshed: the links were asked for what a decision needs; their
@@ -63,6 +93,7 @@ type (
 		Acked   bool
 		Values  map[string]lab.Value // blobs are stored already
 		Sent    time.Time
+		Ended   time.Time // when the link came back; readings received later tell of it. Zero: now
 		Err     error
 	}
 	// LaneDone: the link has written a safe command, or could not.
@@ -85,22 +116,26 @@ type (
 	Tick struct{}
 )
 
-func (Asked) event()        {}
-func (OutcomeAsked) event() {}
-func (LeaseAsked) event()   {}
-func (StopAsked) event()    {}
-func (ResetAsked) event()   {}
-func (ResolveAsked) event() {}
-func (StatusAsked) event()  {}
-func (Readings) event()     {}
-func (Refreshed) event()    {}
-func (Durable) event()      {}
-func (Exchanged) event()    {}
-func (LaneDone) event()     {}
-func (LinkUp) event()       {}
-func (LinkLost) event()     {}
-func (ClockTrust) event()   {}
-func (Tick) event()         {}
+func (Asked) event()            {}
+func (OutcomeAsked) event()     {}
+func (LeaseAsked) event()       {}
+func (StopAsked) event()        {}
+func (ResetAsked) event()       {}
+func (ResolveAsked) event()     {}
+func (StatusAsked) event()      {}
+func (BypassAsked) event()      {}
+func (UnbypassAsked) event()    {}
+func (AcknowledgeAsked) event() {}
+func (RulesLoaded) event()      {}
+func (Readings) event()         {}
+func (Refreshed) event()        {}
+func (Durable) event()          {}
+func (Exchanged) event()        {}
+func (LaneDone) event()         {}
+func (LinkUp) event()           {}
+func (LinkLost) event()         {}
+func (ClockTrust) event()       {}
+func (Tick) event()             {}
 
 // Action is something to do. The closed set is below.
 type Action interface{ action() }

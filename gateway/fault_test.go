@@ -190,6 +190,9 @@ func TestPermissiveLost(t *testing.T) {
 	s.set("pump_a.running = false", "pump_a.dispensed = 1.06 mL")
 	s.read()
 	o := s.isState("c1", lab.Partial, lab.KindDenied)
+	if len(o.Issues) != 1 || o.Issues[0].Rule != "hood" || o.Issues[0].Code != "lost_permissive" { // the run's end names it
+		t.Errorf("%+v", o.Issues)
+	}
 	if math.Abs(o.Amount.Value-0.06) > 1e-9 || o.Say != "hood needs room.airflow >= 0.3 m/s, which is false now" {
 		t.Errorf("%+v", o)
 	}
@@ -566,7 +569,7 @@ func TestPoisoned(t *testing.T) {
 				if r.State != lab.InDoubt && r.State != lab.Sent && (r.State != lab.Refused || s.sent[id] > 0) {
 					t.Errorf("%s is %s", id, r.State)
 				}
-				if again := s.ask(id + " " + dose); again.State != r.State {
+				if again := s.outcomeAsked(id); again.State != r.State {
 					t.Errorf("%s: %s, then %s", id, r.State, again.State)
 				}
 			}

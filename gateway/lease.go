@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"labgate/lab"
@@ -17,35 +18,43 @@ type lease struct {
 	fence      uint64
 	expires    time.Time
 	telemetry  time.Duration
+	durable    bool
+	waiters    []any // who took it again before it was durable: their reply tokens
+	timer      timer
 }
 
 // MaxLease bounds how long a runner may be silent.
 const MaxLease = time.Minute
+
+const unrenewed = "its runner has not renewed it"
 
 func (c *Core) leaseAsked(now time.Time, e LeaseAsked) {
 	r := e.Request
 	refuse := func(code, say string) {
 		c.do(Answer{e.Reply, messages.LeaseReply{Instrument: r.Instrument, Issues: lab.Issues{{Code: code, Say: say}}}})
 	}
-	in := c.owned[r.Instrument]
+	p := c.places[r.Instrument]
 	ttl, err := r.TTL.Duration()
-	if l := c.leases[r.Instrument]; l != nil && !l.expires.After(now) {
-		c.leaseLost(now, l, "its runner has not renewed it") // what is over is not renewed
+	var held *lease
+	if p != nil {
+		if l := p.lease; l != nil && !l.expires.After(now) {
+			c.leaseLost(now, l, unrenewed) // what is over is not renewed
+		}
+		held = p.lease
 	}
-	held := c.leases[r.Instrument]
 	switch {
-	case in == nil:
+	case p == nil:
 		refuse("undeclared", fmt.Sprintf("gateway %s has no instrument %q", c.name, r.Instrument))
 	case r.Run == "" || r.Principal == "":
 		refuse("missing_field", "a lease needs a run and its principal")
 	case r.Action != messages.LeaseRelease && (err != nil || ttl <= 0 || ttl > MaxLease):
 		refuse("out_of_bounds", fmt.Sprintf("a lease lasts up to %s", lab.Seconds(MaxLease)))
 	case r.Action == messages.LeaseTake:
-		c.takeLease(now, e, ttl)
+		c.takeLease(now, e, p, ttl)
 	case held == nil || held.run != r.Run || held.fence != r.Lease:
 		refuse("lease", fmt.Sprintf("run %s does not hold %s under lease %d", r.Run, r.Instrument, r.Lease))
 	case r.Action == messages.LeaseRenew:
-		held.expires = now.Add(ttl)
+		c.prolong(held, now.Add(ttl))
 		c.do(Answer{e.Reply, messages.LeaseReply{Instrument: r.Instrument, OK: true, Lease: held.fence, Expires: held.expires}})
 	case r.Action == messages.LeaseRelease:
 		c.interruptUnder(now, held, lab.KindCancelled, fmt.Sprintf("run %s gave its lease on %s back", r.Run, r.Instrument))
@@ -57,22 +66,29 @@ func (c *Core) leaseAsked(now time.Time, e LeaseAsked) {
 	}
 }
 
+func (c *Core) prolong(l *lease, until time.Time) {
+	l.expires = until
+	c.timers.set(&l.timer, until)
+}
+
 // takeLease mints the next fencing number and makes it durable before it
-// tells anybody.
-func (c *Core) takeLease(now time.Time, e LeaseAsked, ttl time.Duration) {
+// tells anybody. A run that takes what it holds, because it did not hear the
+// answer, holds it under the same number.
+func (c *Core) takeLease(now time.Time, e LeaseAsked, p *place, ttl time.Duration) {
 	r := e.Request
 	refuse := func(code, say, hint string) {
 		c.do(Answer{e.Reply, messages.LeaseReply{Instrument: r.Instrument, Issues: lab.Issues{{Code: code, Say: say, Hint: hint}}}})
 	}
-	if held := c.leases[r.Instrument]; held != nil {
+	held := p.lease
+	again := held != nil && held.run == r.Run && held.principal == r.Principal
+	switch {
+	case held != nil && !again:
 		refuse("held", fmt.Sprintf("run %s holds %s until %s", held.run, r.Instrument, held.expires.UTC().Format(time.RFC3339)), "wait until it ends")
 		return
-	}
-	if r.RulesHash != c.engine.Rules().Hash {
+	case r.RulesHash != c.engine.Rules().Hash:
 		refuse("rules_changed", "the plan was checked against other rules than those in force here", "propose again")
 		return
-	}
-	if c.poisoned != nil {
+	case c.poisoned != nil:
 		refuse("journal", "the journal failed; a person must restart this gateway", "")
 		return
 	}
@@ -80,21 +96,41 @@ func (c *Core) takeLease(now time.Time, e LeaseAsked, ttl time.Duration) {
 		refuse("bad_limit", err.Error(), "")
 		return
 	}
-	c.fences[r.Instrument]++
+	if again {
+		c.prolong(held, now.Add(ttl))
+		if held.durable {
+			c.do(Answer{e.Reply, held.reply()})
+		} else {
+			held.waiters = append(held.waiters, e.Reply)
+		}
+		return
+	}
+	p.fence++
 	telemetry, err := r.Telemetry.Duration()
 	if err != nil || telemetry < 50*time.Millisecond {
 		telemetry = time.Second
 	}
-	l := &lease{r.Instrument, r.Run, r.Principal, c.fences[r.Instrument], now.Add(ttl), telemetry}
-	c.leases[r.Instrument] = l
+	l := &lease{instrument: r.Instrument, run: r.Run, principal: r.Principal, fence: p.fence, telemetry: telemetry, waiters: []any{e.Reply}}
+	l.timer.do = func(now time.Time) { c.leaseLost(now, l, unrenewed) }
+	p.lease = l
+	c.runs[l.run]++
+	c.prolong(l, now.Add(ttl))
 	c.append(func(now time.Time, _ []lab.Ref, err error) {
-		reply := messages.LeaseReply{Instrument: l.instrument, OK: err == nil, Lease: l.fence, Expires: l.expires}
+		l.durable = err == nil
+		reply := l.reply()
 		if err != nil {
 			c.dropLease(l)
-			reply.Issues = lab.Issues{{Code: "journal", Say: fmt.Sprintf("the lease could not be made durable: %v", err)}}
+			reply = messages.LeaseReply{Instrument: l.instrument, Issues: lab.Issues{{Code: "journal", Say: fmt.Sprintf("the lease could not be made durable: %v", err)}}}
 		}
-		c.do(Answer{e.Reply, reply})
+		for _, to := range l.waiters {
+			c.do(Answer{to, reply})
+		}
+		l.waiters = nil
 	}, c.leaseEntry(now, l, "take"))
+}
+
+func (l *lease) reply() messages.LeaseReply {
+	return messages.LeaseReply{Instrument: l.instrument, OK: true, Lease: l.fence, Expires: l.expires}
 }
 
 func (c *Core) leaseEntry(now time.Time, l *lease, what string) lab.Entry {
@@ -104,15 +140,16 @@ func (c *Core) leaseEntry(now time.Time, l *lease, what string) lab.Entry {
 }
 
 func (c *Core) dropLease(l *lease) {
-	if c.leases[l.instrument] == l {
-		delete(c.leases, l.instrument)
+	p := c.places[l.instrument]
+	if p.lease != l {
+		return
 	}
-	for _, other := range c.leases {
-		if other.run == l.run {
-			return
-		}
+	p.lease = nil
+	c.timers.remove(&l.timer)
+	if c.runs[l.run]--; c.runs[l.run] <= 0 {
+		delete(c.runs, l.run)
+		c.engine.Unscope(l.run)
 	}
-	c.engine.Unscope(l.run)
 }
 
 // leaseLost ends a lease that nobody renewed: what is under way is stopped,
@@ -121,7 +158,7 @@ func (c *Core) leaseLost(now time.Time, l *lease, why string) {
 	say := fmt.Sprintf("run %s lost its lease on %s: %s", l.run, l.instrument, why)
 	c.note(c.leaseEntry(now, l, "lost"))
 	c.interruptUnder(now, l, lab.KindConflict, say)
-	if in := c.owned[l.instrument]; in.OnLeaseLoss == "safe" {
+	if c.places[l.instrument].in.OnLeaseLoss == "safe" {
 		c.orderAll(now, c.engine.SafeState(l.instrument, safety.OriginLostLease, say))
 	}
 	c.dropLease(l)
@@ -131,8 +168,8 @@ func (c *Core) leaseLost(now time.Time, l *lease, why string) {
 // interruptUnder takes back what a run has under way on an instrument that it
 // holds no more: one lease at a time writes to it.
 func (c *Core) interruptUnder(now time.Time, l *lease, kind lab.Kind, why string) {
-	for _, id := range append([]string(nil), c.order...) {
-		if cmd := c.live[id]; cmd != nil && cmd.Target.Instrument == l.instrument && cmd.Lease == l.fence && cmd.spec.Effect != lab.Safe {
+	for _, cmd := range slices.Clone(c.places[l.instrument].live) {
+		if c.live[cmd.ID] == cmd && cmd.Lease == l.fence {
 			c.interrupt(now, cmd, kind, why, true)
 		}
 	}
@@ -143,7 +180,7 @@ func (c *Core) leaseProblem(now time.Time, cmd *command) string {
 	if cmd.spec.Effect == lab.Read {
 		return ""
 	}
-	l := c.leases[cmd.Target.Instrument]
+	l := c.places[cmd.Target.Instrument].lease
 	switch {
 	case l == nil:
 		return fmt.Sprintf("nobody holds a lease on %s", cmd.Target.Instrument)
@@ -160,8 +197,8 @@ func (c *Core) leaseProblem(now time.Time, cmd *command) string {
 // Telemetry is the least time between two published readings of a property:
 // what the lease on its instrument asks for, else a second.
 func (c *Core) Telemetry(instrument string) time.Duration {
-	if l := c.leases[instrument]; l != nil {
-		return l.telemetry
+	if p := c.places[instrument]; p != nil && p.lease != nil {
+		return p.lease.telemetry
 	}
 	return time.Second
 }

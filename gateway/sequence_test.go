@@ -118,7 +118,8 @@ func TestSameCommandAgain(t *testing.T) {
 		t.Errorf("%+v", first)
 	}
 	s.isState("c2", lab.Refused, lab.KindDenied)
-	third := s.ask("c3 pump_a.dose volume=0 mL, rate=6 mL/min") // the class refuses, at once
+	const nothing = "pump_a.dose volume=0 mL, rate=6 mL/min"
+	third := s.ask("c3 " + nothing) // the class refuses, at once
 	if third.Accepted || !third.Known || third.Outcome == nil {
 		t.Errorf("%+v", third)
 	}
@@ -129,10 +130,10 @@ func TestSameCommandAgain(t *testing.T) {
 			if r := s.ask("c1 " + dose); !r.Known || !r.Accepted || r.State != lab.Confirmed || r.Outcome == nil || r.Outcome.Values["delivered"].Num == 0 {
 				t.Errorf("%+v", r)
 			}
-			if r := s.ask("c2 pump_a.dose volume=0.1 mL, rate=6 mL/min"); !r.Known || r.Accepted || r.State != lab.Refused || r.Outcome == nil || r.Issues[0].Rule != "size" {
+			if r := s.ask("c2 pump_a.dose volume=0.5 mL, rate=6 mL/min"); !r.Known || r.Accepted || r.State != lab.Refused || r.Outcome == nil || r.Issues[0].Rule != "size" {
 				t.Errorf("%+v", r)
 			}
-			if r := s.ask("c3 " + dose); r.Accepted || r.State != lab.Refused || r.Issues[0].Code != third.Issues[0].Code {
+			if r := s.ask("c3 " + nothing); r.Accepted || r.State != lab.Refused || r.Issues[0].Code != third.Issues[0].Code {
 				t.Errorf("%+v", r)
 			}
 			if r := s.outcomeAsked("c1"); r.State != lab.Confirmed || r.Outcome == nil {

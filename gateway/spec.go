@@ -21,6 +21,10 @@ type spec struct {
 	doneWhen *expr.Program
 	partial  *expr.Program
 	gives    map[string]*expr.Program // results that are computed from readings
+
+	reads       []lab.PropertyID // the component's properties, in the order of the class
+	needsBefore []bool           // of them, whether the command is confirmed against what it was before
+	scratch     expr.Env         // of env
 }
 
 // classScope resolves names within a class: an argument first, else a
@@ -59,6 +63,10 @@ func (s classScope) Tripped(group string) (int, error) {
 
 func compileSpec(id lab.CommandID, class *lab.Class, cs *lab.CommandSpec) (*spec, error) {
 	s := &spec{CommandSpec: cs, id: id, class: class, gives: map[string]*expr.Program{}}
+	for _, p := range class.Properties {
+		s.reads = append(s.reads, lab.PropertyID{Instrument: id.Instrument, Component: id.Component, Property: p.Name})
+	}
+	s.scratch.Slots = make([]lab.Reading, len(cs.Args)+2*len(s.reads))
 	scope := classScope{class, cs}
 	for _, x := range []struct {
 		src lab.Source
@@ -83,53 +91,48 @@ func compileSpec(id lab.CommandID, class *lab.Class, cs *lab.CommandSpec) (*spec
 		}
 		s.gives[g.Name] = p
 	}
+	for _, p := range class.Properties {
+		before := "before." + p.Name
+		needs := uses(s.doneWhen, before) || uses(s.partial, before)
+		for _, g := range s.gives {
+			needs = needs || uses(g, before)
+		}
+		s.needsBefore = append(s.needsBefore, needs)
+	}
 	return s, nil
 }
 
+func uses(p *expr.Program, name string) bool { return p != nil && slices.Contains(p.Names(), name) }
+
 // env lays out the readings that the spec's expressions see. Readings that
 // were received no later than after are left out: they say nothing about what
-// was sent then.
+// was sent then. It is good until the next call of env of the same spec.
 func (s *spec) env(now, after time.Time, args map[string]lab.Value, read func(lab.PropertyID) lab.Reading, before []lab.Reading) *expr.Env {
-	slots := make([]lab.Reading, len(s.Args)+2*len(s.class.Properties))
+	slots := s.scratch.Slots
+	clear(slots)
 	for i, a := range s.Args {
 		if v, ok := args[a.Name]; ok {
 			slots[i] = lab.Reading{Value: v, Quality: lab.Good, Source: now, Received: now}
 		}
 	}
-	for i, p := range s.class.Properties {
-		r := read(lab.PropertyID{Instrument: s.id.Instrument, Component: s.id.Component, Property: p.Name})
-		if r.Received.After(after) {
+	for i, id := range s.reads {
+		if r := read(id); r.Received.After(after) {
 			slots[len(s.Args)+i] = r
 		}
 	}
 	if before != nil {
-		copy(slots[len(s.Args)+len(s.class.Properties):], before)
+		copy(slots[len(s.Args)+len(s.reads):], before)
 	}
-	return &expr.Env{Now: now, Slots: slots}
-}
-
-// needsBefore reports whether the command is confirmed against what a property
-// was before it.
-func (s *spec) needsBefore(property string) bool {
-	needs := func(p *expr.Program) bool { return p != nil && slices.Contains(p.Names(), "before."+property) }
-	for _, p := range s.gives {
-		if needs(p) {
-			return true
-		}
-	}
-	return needs(s.doneWhen) || needs(s.partial)
+	s.scratch.Now = now
+	return &s.scratch
 }
 
 // properties of the component that a watch reads.
 func (s *spec) properties() []lab.PropertyID {
-	var ids []lab.PropertyID
 	if s.doneWhen == nil && s.partial == nil {
 		return nil
 	}
-	for _, p := range s.class.Properties {
-		ids = append(ids, lab.PropertyID{Instrument: s.id.Instrument, Component: s.id.Component, Property: p.Name})
-	}
-	return ids
+	return s.reads
 }
 
 // worstTime is how long the command may take; def where the class says

@@ -3,6 +3,7 @@ package lab
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 )
 
 // CheckBounds says whether a conforming value lies outside the parameter's
@@ -24,8 +25,14 @@ func (p *Param) CheckBounds(v Value) (Issue, bool) {
 	}
 	allowed += high
 	issue := func(nearest *Value) (Issue, bool) {
-		return Issue{Code: "out_of_bounds", Path: p.Name, Got: v.String(), Allowed: allowed, Nearest: nearest, Repairable: nearest != nil,
-			Say: fmt.Sprintf("%s is %s; %s is allowed", p.Name, v, allowed)}, true
+		got := v.String()
+		for _, b := range []*Value{p.Min, p.MoreThan, p.Max} {
+			if b != nil && b.String() == got && v.Unit == b.Unit && v.Num != b.Num { // rounded for people it would look allowed
+				got = v.exact()
+			}
+		}
+		return Issue{Code: "out_of_bounds", Path: p.Name, Got: got, Allowed: allowed, Nearest: nearest, Repairable: nearest != nil,
+			Say: fmt.Sprintf("%s is %s; %s is allowed", p.Name, got, allowed)}, true
 	}
 	switch {
 	case v.Kind != Number && v.Kind != Integer || allowed == "":
@@ -40,6 +47,15 @@ func (p *Param) CheckBounds(v Value) (Issue, bool) {
 		return issue(p.Max)
 	}
 	return Issue{}, false
+}
+
+// exact is a number with all its digits, where String rounds for people.
+func (v Value) exact() string {
+	n := strconv.FormatFloat(v.Num, 'g', -1, 64)
+	if v.Unit == One {
+		return n
+	}
+	return n + " " + v.Unit.String()
 }
 
 // compare orders numbers of one dimension: as they stand where the unit is the

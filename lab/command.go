@@ -2,9 +2,10 @@ package lab
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
-	"sort"
+	"math"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -27,55 +28,144 @@ type Command struct {
 // Hash is over everything that the command says: a permit is bound to it. A
 // command without an exact form (a number that is not finite, text that is not
 // UTF-8) has the zero hash, and no permit is ever bound to that.
+//
+// It is SHA-256 over the fields in a fixed order, each with its length before
+// it, so that no two commands are written alike. What is the same in a message
+// hashes the same: -0 is 0, and an enumeration's word is a text. It allocates
+// nothing for a command of ordinary size.
 func (c *Command) Hash() [32]byte {
-	type arg struct {
-		Name  string
-		Value Value
-	}
-	doc := struct {
-		ID, Instrument, Component, Command string
-		Principal, Run, Step, Campaign     string
-		Lease                              uint64
-		Seconds                            int64 // of NotAfter; nanoseconds alone would run over
-		Nanoseconds                        int
-		Args                               []arg
-		Samples                            []string
-		Labels                             map[string]string // written in the order of their names
-	}{c.ID, c.Target.Instrument, c.Target.Component, c.Target.Command, c.Principal, c.Run, c.Step, c.Campaign, c.Lease,
-		c.NotAfter.Unix(), c.NotAfter.Nanosecond(), nil, c.Samples, c.Labels}
-	texts := append([]string{c.ID, c.Target.Instrument, c.Target.Component, c.Target.Command, c.Principal, c.Run, c.Step, c.Campaign}, c.Samples...)
-	for k, v := range c.Labels {
-		texts = append(texts, k, v)
-	}
-	names := make([]string, 0, len(c.Args))
-	for n, v := range c.Args {
-		if !v.Usable() {
-			return [32]byte{}
-		}
-		names, texts = append(names, n), append(texts, n, v.Text)
-		if v.Table != nil {
-			for _, col := range v.Table.Columns {
-				texts = append(texts, col.Name)
-			}
-		}
-		if v.Blob != nil {
-			texts = append(texts, v.Blob.Hash, v.Blob.Media)
-		}
-	}
-	for _, s := range texts { // JSON would write one sign for all that is not UTF-8
-		if !utf8.ValidString(s) {
-			return [32]byte{}
-		}
-	}
-	sort.Strings(names)
-	for _, n := range names {
-		doc.Args = append(doc.Args, arg{n, c.Args[n]})
-	}
-	b, err := json.Marshal(doc)
-	if err != nil {
+	if !c.hashable() {
 		return [32]byte{}
 	}
+	var space [768]byte
+	b := appendText(space[:0], "command")
+	b = appendText(b, c.ID)
+	b = appendText(b, c.Target.Instrument)
+	b = appendText(b, c.Target.Component)
+	b = appendText(b, c.Target.Command)
+	b = appendText(b, c.Principal)
+	b = appendText(b, c.Run)
+	b = appendText(b, c.Step)
+	b = appendText(b, c.Campaign)
+	b = appendNumber(b, c.Lease)
+	b = appendNumber(b, uint64(c.NotAfter.Unix())) // nanoseconds alone would run over
+	b = appendNumber(b, uint64(c.NotAfter.Nanosecond()))
+	b = appendNumber(b, uint64(len(c.Samples)))
+	for _, s := range c.Samples {
+		b = appendText(b, s)
+	}
+	b = appendTexts(b, c.Labels)
+
+	var names [16]string
+	sorted := names[:0]
+	for n := range c.Args {
+		sorted = append(sorted, n)
+	}
+	slices.Sort(sorted)
+	b = appendNumber(b, uint64(len(sorted)))
+	for _, n := range sorted {
+		v := c.Args[n]
+		b = appendText(b, n)
+		b = appendValue(b, &v)
+	}
 	return sha256.Sum256(b)
+}
+
+// hashable reports whether everything in the command has an exact form.
+func (c *Command) hashable() bool {
+	ok := utf8.ValidString(c.ID) && utf8.ValidString(c.Target.Instrument) && utf8.ValidString(c.Target.Component) && utf8.ValidString(c.Target.Command) &&
+		utf8.ValidString(c.Principal) && utf8.ValidString(c.Run) && utf8.ValidString(c.Step) && utf8.ValidString(c.Campaign)
+	for _, s := range c.Samples {
+		ok = ok && utf8.ValidString(s)
+	}
+	for k, v := range c.Labels {
+		ok = ok && utf8.ValidString(k) && utf8.ValidString(v)
+	}
+	for n, v := range c.Args {
+		ok = ok && utf8.ValidString(n) && v.hashable()
+	}
+	return ok
+}
+
+func (v *Value) hashable() bool {
+	if !v.Usable() || !utf8.ValidString(v.Text) {
+		return false
+	}
+	if v.Table != nil {
+		for _, col := range v.Table.Columns {
+			if !utf8.ValidString(col.Name) {
+				return false
+			}
+		}
+	}
+	if v.Blob != nil {
+		for k, x := range v.Blob.Meta {
+			if !utf8.ValidString(k) || !utf8.ValidString(x) {
+				return false
+			}
+		}
+	}
+	return v.Blob == nil || utf8.ValidString(v.Blob.Hash) && utf8.ValidString(v.Blob.Media)
+}
+
+// The append functions write what they are given so that no two different
+// lists of things look alike.
+func appendNumber(b []byte, n uint64) []byte { return binary.LittleEndian.AppendUint64(b, n) }
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func appendFloat(b []byte, v float64) []byte {
+	if v == 0 {
+		v = 0 // it may have been -0
+	}
+	return appendNumber(b, math.Float64bits(v))
+}
+
+// appendTexts writes a map in the order of its keys.
+func appendTexts(b []byte, m map[string]string) []byte {
+	var keys [16]string
+	sorted := keys[:0]
+	for k := range m {
+		sorted = append(sorted, k)
+	}
+	slices.Sort(sorted)
+	b = appendNumber(b, uint64(len(sorted)))
+	for _, k := range sorted {
+		b = appendText(appendText(b, k), m[k])
+	}
+	return b
+}
+
+func appendValue(b []byte, v *Value) []byte {
+	switch v.Kind {
+	case Number:
+		return appendText(appendFloat(append(b, byte(Number)), v.Num), v.Unit.String())
+	case Integer:
+		return appendFloat(append(b, byte(Integer)), v.Num)
+	case Bool:
+		if v.Bool {
+			return append(b, byte(Bool), 1)
+		}
+		return append(b, byte(Bool), 0)
+	case Enum, Text:
+		return appendText(append(b, byte(Text)), v.Text)
+	case Table:
+		b = appendNumber(append(b, byte(Table)), uint64(len(v.Table.Columns)))
+		for i, col := range v.Table.Columns {
+			b = appendText(appendText(b, col.Name), col.Unit.String())
+			b = appendNumber(b, uint64(len(v.Table.Data[i])))
+			for _, x := range v.Table.Data[i] {
+				b = appendFloat(b, x)
+			}
+		}
+		return b
+	case Blob:
+		b = appendText(appendText(append(b, byte(Blob)), v.Blob.Hash), v.Blob.Media)
+		return appendTexts(appendNumber(b, uint64(v.Blob.Size)), v.Blob.Meta)
+	}
+	return append(b, byte(Missing))
 }
 
 // HashText writes a content hash as in messages: "sha256:…".

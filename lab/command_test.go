@@ -31,7 +31,7 @@ func TestHashCoversEverything(t *testing.T) {
 		"arguments swapped": func(c *Command) { c.Args["volume"], c.Args["rate"] = c.Args["rate"], c.Args["volume"] }, "no arguments": func(c *Command) { c.Args = nil },
 		"table": func(c *Command) { c.Args["volume"] = table("s", []float64{1, 2}) }, "another table": func(c *Command) { c.Args["volume"] = table("s", []float64{1, 3}) },
 		"blob": func(c *Command) { c.Args["volume"] = BlobValue(&BlobRef{Hash: "sha256:00"}) }, "another blob": func(c *Command) { c.Args["volume"] = BlobValue(&BlobRef{Hash: "sha256:01"}) },
-		"principal": func(c *Command) { c.Principal = "planner_2" }, "run": func(c *Command) { c.Run = "" }, "step": func(c *Command) { c.Step = "feed2" }, "lease": func(c *Command) { c.Lease++ },
+		"principal": func(c *Command) { c.Principal = "planner_2" }, "run": func(c *Command) { c.Run = "" }, "campaign": func(c *Command) { c.Campaign = "campaign-8" }, "step": func(c *Command) { c.Step = "feed2" }, "lease": func(c *Command) { c.Lease++ },
 		"expiry": func(c *Command) { c.NotAfter = c.NotAfter.Add(1) }, "expiry by a second": func(c *Command) { c.NotAfter = c.NotAfter.Add(time.Second) },
 		"expiry by 2^64 ns": func(c *Command) { c.NotAfter = c.NotAfter.Add(math.MaxInt64).Add(math.MaxInt64).Add(2) }, "no expiry": func(c *Command) { c.NotAfter = time.Time{} },
 		"sample": func(c *Command) { c.Samples = []string{"s2"} }, "samples": func(c *Command) { c.Samples = []string{"s1", ""} }, "label": func(c *Command) { c.Labels["a"] = "2" }, "no labels": func(c *Command) { c.Labels = nil },
@@ -46,7 +46,7 @@ func TestHashCoversEverything(t *testing.T) {
 		}
 		seen[h] = name
 	}
-	if n := reflect.TypeFor[Command]().NumField(); n != 10 {
+	if n := reflect.TypeFor[Command]().NumField(); n != 11 {
 		t.Errorf("a command has %d fields now: does Hash cover them all?", n)
 	}
 }

@@ -37,6 +37,7 @@ type Issue struct {
 	Nearest    *Value `json:"nearest,omitempty"`    // the nearest legal value
 	Say        string `json:"say"`                  // one sentence for people
 	Hint       string `json:"hint,omitempty"`       // what to do about it
+	Wait       string `json:"wait,omitempty"`       // what waiting may change; empty: waiting will not help
 	Inputs     []Used `json:"inputs,omitempty"`     // the readings that a refusal rests on
 }
 

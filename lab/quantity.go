@@ -162,7 +162,8 @@ type quantityJSON struct {
 }
 
 // MarshalJSON writes {"value": 72, "unit": "degC"}. A number that is not
-// finite has no JSON form and is an error.
+// finite has no JSON form and is an error. The same amount has one form, over
+// which it is hashed: -0 is written as 0, as it is read.
 func (q Quantity) MarshalJSON() ([]byte, error) {
 	if !q.Finite() {
 		return nil, fmt.Errorf("quantity %v is not finite", q.Value)
@@ -170,6 +171,9 @@ func (q Quantity) MarshalJSON() ([]byte, error) {
 	u, err := json.Marshal(q.Unit.String())
 	if err != nil {
 		return nil, err
+	}
+	if q.Value == 0 {
+		q.Value = 0 // it may have been -0
 	}
 	v, err := json.Marshal(q.Value)
 	if err != nil {

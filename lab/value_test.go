@@ -202,6 +202,21 @@ func anyValue(t *rapid.T) Value {
 	return BlobValue(&BlobRef{Hash: rapid.StringMatching(`sha256:[0-9a-f]{8}`).Draw(t, "hash"), Media: "image/png", Size: rapid.IntRange(0, 1<<30).Draw(t, "size")})
 }
 
+// An amount has one form in JSON: what is hashed before it travels is hashed
+// the same after.
+func TestMinusZeroIsZero(t *testing.T) {
+	minus := math.Copysign(0, -1)
+	for _, v := range []any{Q(minus, "%"), NumberValue(Q(minus, "%"))} {
+		if b, err := json.Marshal(v); err != nil || string(b) != `{"value":0,"unit":"%"}` {
+			t.Errorf("%T: %s, %v", v, b, err)
+		}
+	}
+	one, other := Command{ID: "c", Args: map[string]Value{"x": NumberValue(Q(0, "mL"))}}, Command{ID: "c", Args: map[string]Value{"x": NumberValue(Q(minus, "mL"))}}
+	if one.Hash() != other.Hash() {
+		t.Error("the same amount has two hashes")
+	}
+}
+
 func TestValueRoundTrips(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v := anyValue(t)
@@ -267,7 +282,7 @@ func TestCheckBounds(t *testing.T) {
 	}{
 		{degC, *num("40 degC"), "", ""}, {degC, *num("92 degC"), "", ""}, {degC, *num("70 degC"), "", ""},
 		{degC, *num("39.9 degC"), "target is 39.9 degC; at least 40 degC, at most 92 degC is allowed", "40 degC"},
-		{degC, NumberValue(Q(math.Nextafter(92, 93), "degC")), "target is 92 degC; at least 40 degC, at most 92 degC is allowed", "92 degC"},
+		{degC, NumberValue(Q(math.Nextafter(92, 93), "degC")), "target is 92.00000000000001 degC; at least 40 degC, at most 92 degC is allowed", "92 degC"},
 		{degC, *num("-500 degC"), "target is -500 degC; at least 40 degC, at most 92 degC is allowed", "40 degC"},
 		{degC, NumberValue(Q(math.NaN(), "degC")), "target is NaN degC; at least 40 degC, at most 92 degC is allowed", ""},
 		{degC, NumberValue(Q(math.Inf(1), "degC")), "target is +Inf degC; at least 40 degC, at most 92 degC is allowed", ""},
@@ -344,4 +359,14 @@ func FuzzValueJSON(f *testing.F) {
 		}
 		_ = v.String()
 	})
+}
+
+// A value that is only just out of bounds is not rounded into them in words.
+func TestBoundsAreNotRounded(t *testing.T) {
+	high := NumberValue(Q(92, "degC"))
+	p := Param{Name: "target", Type: Type{Kind: Number, Unit: DegC}, Max: &high}
+	i, bad := p.CheckBounds(NumberValue(Q(math.Nextafter(92, 93), "degC")))
+	if !bad || i.Say != "target is 92.00000000000001 degC; at most 92 degC is allowed" || i.Got != "92.00000000000001 degC" {
+		t.Errorf("%t, %+v", bad, i)
+	}
 }

@@ -3,43 +3,157 @@ package messages
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"reflect"
+	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"labgate/lab"
 )
 
-const maxDepth = 32
+// Limits of decoding: whatever a document holds, the answer to it stays small
+// and comes soon.
+const (
+	MaxIssues = 100 // of one document; the last one counts those that are left out
+	maxDepth  = 32
+	maxPath   = 300 // bytes of a path in an issue
+	maxPart   = 100 // bytes of one key in it
+	maxWord   = 40  // characters of what was got
+)
 
 // Decode reads one JSON document into a struct, strictly: it reports every
 // unknown, repeated or wrongly cased key, every wrong type and every bad
-// quantity, each with its path. encoding/json alone accepts repeated and
-// case-variant keys and stops at the first error. Text after the document is
-// an issue too. Fields without issues are set even if others have some.
+// quantity, each with its path, up to MaxIssues. encoding/json alone accepts
+// repeated and case-variant keys, takes half a surrogate pair for another sign
+// and stops at the first error. Text after the document is an issue too.
+// Fields without issues are set even if others have some. Time and memory are
+// bounded by the document's size.
 func Decode(data []byte, into any) lab.Issues {
+	c := &collector{}
+	decode(data, into, c)
+	return c.issues()
+}
+
+// collector keeps the first issues and counts the rest.
+type collector struct {
+	list lab.Issues
+	more int
+}
+
+func (c *collector) add(i lab.Issue) {
+	if c.full() {
+		c.more++
+		return
+	}
+	c.list = append(c.list, i)
+}
+
+// full reports whether another issue would only be counted: then the work of
+// finding words for it can be spared.
+func (c *collector) full() bool { return len(c.list) >= MaxIssues }
+
+// issues is the list, whose last entry stands for all that did not fit.
+func (c *collector) issues() lab.Issues {
+	if c.more > 0 {
+		c.list[MaxIssues-1] = lab.Issue{Code: "too_many", Say: fmt.Sprintf("and %d more issues", c.more+1), Hint: "mend these first"}
+		c.more = 0
+	}
+	return c.list
+}
+
+// decode collects what is wrong with a document. It reports false where the
+// document is not JSON, so that nothing of it was read.
+func decode(data []byte, into any, c *collector) bool {
+	broken := func(format string, args ...any) bool {
+		c.list, c.more = c.list[:min(len(c.list), MaxIssues-1)], 0 // what it would mean does not matter then
+		c.add(lab.Issue{Code: "broken_json", Say: fmt.Sprintf(format, args...)})
+		return false
+	}
+	if len(data) > MaxMessage {
+		c.add(lab.Issue{Code: "too_large", Got: strconv.Itoa(len(data)), Allowed: strconv.Itoa(MaxMessage), Say: fmt.Sprintf("the document has %d bytes; at most %d are read", len(data), MaxMessage)})
+		return false
+	}
 	if !utf8.Valid(data) {
-		return lab.Issues{{Code: "broken_json", Say: "the document is not UTF-8"}}
+		return broken("the document is not UTF-8")
 	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	t := &tree{}
-	var is lab.Issues
-	if err := t.read(d, "", 0, &is); err != nil {
-		say := err.Error()
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			say = "the document ends too early"
+	if say := scan(data); say != "" {
+		return broken("%s", say)
+	}
+	doc := data
+	if !json.Valid(data) {
+		d := json.NewDecoder(bytes.NewReader(data))
+		var first json.RawMessage
+		if err := d.Decode(&first); err != nil {
+			at, say := notJSON(data, err)
+			return broken("not JSON at byte %d: %s", at, say)
 		}
-		return append(is, lab.Issue{Code: "broken_json", Say: fmt.Sprintf("not JSON at byte %d: %s", d.InputOffset(), say)})
+		rest := data[d.InputOffset():]
+		at := len(data) - len(bytes.TrimLeft(rest, " \t\r\n"))
+		c.add(lab.Issue{Code: "broken_json", Say: fmt.Sprintf("there is text after the document, at byte %d", at+1)})
+		doc = first
 	}
-	if _, err := d.Token(); err != io.EOF {
-		is = append(is, lab.Issue{Code: "broken_json", Say: fmt.Sprintf("there is text after the document, at byte %d", d.InputOffset())})
+	t := (&parser{src: doc, c: c}).value(nil)
+	t.into(reflect.ValueOf(into).Elem(), nil, c)
+	return true
+}
+
+// notJSON says where and why the library could not read a document.
+func notJSON(data []byte, err error) (at int64, say string) {
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) && err.Error() != "unexpected end of JSON input" {
+		return max(0, syntax.Offset-1), syntax.Error()
 	}
-	t.into(reflect.ValueOf(into).Elem(), "", &is)
-	return is
+	return int64(len(bytes.TrimRight(data, " \t\r\n"))), "the document ends too early"
+}
+
+// scan finds what the library would accept: an escaped half of a surrogate
+// pair, which stands for no character (two different texts would be read as
+// one), and nesting that is too deep.
+func scan(data []byte) (say string) {
+	depth, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch b := data[i]; {
+		case b == '"':
+			quoted = !quoted
+		case b == '\\':
+			n := escaped(data[i:])
+			low := n >= 0xd800 && n < 0xdc00
+			if low {
+				next := escaped(data[min(i+6, len(data)):])
+				low = next >= 0xdc00 && next < 0xe000
+			}
+			switch {
+			case low:
+				i += 11
+			case n >= 0xd800 && n < 0xe000:
+				return fmt.Sprintf("half of a surrogate pair stands at byte %d", i)
+			default:
+				i++ // what is escaped ends no text
+			}
+		case quoted:
+		case b == '{' || b == '[':
+			if depth++; depth > maxDepth+1 {
+				return fmt.Sprintf("not JSON at byte %d: nested deeper than %d", i, maxDepth)
+			}
+		case b == '}' || b == ']':
+			depth--
+		}
+	}
+	return ""
+}
+
+// escaped is the code of the \uXXXX that data begins with, or 0.
+func escaped(data []byte) uint64 {
+	if len(data) < 6 || data[0] != '\\' || data[1] != 'u' {
+		return 0
+	}
+	n, err := strconv.ParseUint(string(data[2:6]), 16, 16)
+	if err != nil {
+		return 0 // no JSON: the library says so
+	}
+	return n
 }
 
 // tree is one JSON value with its keys in order.
@@ -50,267 +164,143 @@ type tree struct {
 	raw  string // scalars: the text
 }
 
-func (t *tree) read(d *json.Decoder, path string, depth int, is *lab.Issues) error {
-	if depth > maxDepth {
-		return fmt.Errorf("nested deeper than %d", maxDepth)
+// parser reads valid JSON, so that nothing can go wrong.
+type parser struct {
+	src []byte
+	i   int
+	c   *collector
+}
+
+// next skips space and is the byte after it.
+func (p *parser) next() byte {
+	for p.src[p.i] == ' ' || p.src[p.i] == '\t' || p.src[p.i] == '\n' || p.src[p.i] == '\r' {
+		p.i++
 	}
-	tok, err := d.Token()
-	if err != nil {
-		return err
-	}
-	switch v := tok.(type) {
-	case json.Delim:
-		if v == '{' {
-			return t.readObject(d, path, depth, is)
+	return p.src[p.i]
+}
+
+func (p *parser) value(at *place) *tree {
+	switch b := p.next(); b {
+	case '{':
+		return p.object(at)
+	case '[':
+		t := &tree{kind: '['}
+		for p.i++; p.next() != ']'; {
+			if p.src[p.i] == ',' {
+				p.i++
+			}
+			t.vals = append(t.vals, p.value(&place{up: at, i: len(t.vals)}))
 		}
-		t.kind = '['
-		for d.More() {
-			e := &tree{}
-			t.vals = append(t.vals, e)
-			if err := e.read(d, fmt.Sprintf("%s[%d]", path, len(t.vals)-1), depth+1, is); err != nil {
-				return err
+		p.i++
+		return t
+	case '"':
+		return &tree{kind: '"', raw: p.text()}
+	case 't', 'f', 'n':
+		word := p.word()
+		return &tree{kind: map[byte]byte{'t': 't', 'f': 't', 'n': 'n'}[b], raw: word}
+	}
+	return &tree{kind: '0', raw: p.word()}
+}
+
+// word is a number, true, false or null.
+func (p *parser) word() string {
+	start := p.i
+	for p.i < len(p.src) && strings.IndexByte(",]} \t\r\n", p.src[p.i]) < 0 {
+		p.i++
+	}
+	return string(p.src[start:p.i])
+}
+
+func (p *parser) text() string {
+	start, plain := p.i, true
+	for p.i++; p.src[p.i] != '"'; p.i++ {
+		if p.src[p.i] == '\\' {
+			plain = false
+			p.i++
+		}
+	}
+	p.i++
+	if plain {
+		return string(p.src[start+1 : p.i-1])
+	}
+	var s string
+	_ = json.Unmarshal(p.src[start:p.i], &s) // it is valid
+	return s
+}
+
+func (p *parser) object(at *place) *tree {
+	t := &tree{kind: '{'}
+	var seen map[string]bool
+	for p.i++; p.next() != '}'; {
+		if p.src[p.i] == ',' {
+			p.i++
+			p.next()
+		}
+		key := p.text()
+		here := &place{up: at, key: key, i: -1}
+		if seen == nil && len(t.keys) >= 8 { // a few keys are compared faster than hashed
+			seen = map[string]bool{}
+			for _, k := range t.keys {
+				seen[k] = true
 			}
 		}
-		_, err = d.Token()
-		return err
-	case string:
-		t.kind, t.raw = '"', v
-	case json.Number:
-		t.kind, t.raw = '0', v.String()
-	case bool:
-		t.kind, t.raw = 't', fmt.Sprint(v)
-	default:
-		t.kind = 'n'
+		if seen[key] || seen == nil && t.has(key) {
+			p.c.add(lab.Issue{Code: "duplicate_key", Path: here.String(), Say: here.String() + " is given twice"})
+		}
+		if seen != nil {
+			seen[key] = true
+		}
+		p.next()
+		p.i++ // the colon
+		t.keys, t.vals = append(t.keys, key), append(t.vals, p.value(here))
 	}
-	return nil
+	p.i++
+	return t
 }
 
-func (t *tree) readObject(d *json.Decoder, path string, depth int, is *lab.Issues) error {
-	t.kind = '{'
-	seen := map[string]bool{}
-	for d.More() {
-		k, err := d.Token()
-		if err != nil {
-			return err
-		}
-		key := k.(string)
-		if seen[key] {
-			*is = append(*is, lab.Issue{Code: "duplicate_key", Path: join(path, key), Say: fmt.Sprintf("%q is given twice", key)})
-		}
-		seen[key] = true
-		v := &tree{}
-		t.keys, t.vals = append(t.keys, key), append(t.vals, v)
-		if err := v.read(d, join(path, key), depth+1, is); err != nil {
-			return err
-		}
-	}
-	_, err := d.Token()
-	return err
+// place is where a value stands in the document; its words are needed only for
+// issues. A nil place is the document.
+type place struct {
+	up  *place
+	key string
+	i   int // index in a list; -1: a key
 }
 
+func (l *place) String() string {
+	switch {
+	case l == nil:
+		return ""
+	case l.i >= 0:
+		return within(l.up.String(), "["+strconv.Itoa(l.i)+"]")
+	}
+	return join(l.up.String(), l.key)
+}
+
+func (l *place) under(key string) *place { return &place{up: l, key: key, i: -1} }
+
+// join is the path of a key. Long keys and long paths are cut, and end in "…".
 func join(path, key string) string {
+	key = cut(key, maxPart)
 	if path == "" {
 		return key
 	}
-	return path + "." + key
+	return within(path, "."+key)
 }
 
-var (
-	valueType    = reflect.TypeFor[lab.Value]()
-	quantityType = reflect.TypeFor[lab.Quantity]()
-	timeType     = reflect.TypeFor[time.Time]()
-	rawType      = reflect.TypeFor[json.RawMessage]()
-	textType     = reflect.TypeFor[interface{ UnmarshalText([]byte) error }]()
-)
-
-// into sets v from the tree and collects what does not fit.
-func (t *tree) into(v reflect.Value, path string, is *lab.Issues) {
-	wrong := func(want string) {
-		*is = append(*is, lab.Issue{Code: "wrong_type", Path: path, Got: t.describe(), Allowed: want,
-			Say: fmt.Sprintf("%s is %s; %s is wanted", orDocument(path), t.describe(), want)})
+// within goes on with a path that still has room.
+func within(path, more string) string {
+	if len(path)+len(more) > maxPath {
+		return strings.TrimSuffix(path, "…") + "…"
 	}
-	switch v.Type() {
-	case valueType:
-		t.intoValue(v, path, is)
-		return
-	case quantityType:
-		t.intoQuantity(v, path, is)
-		return
-	case rawType:
-		v.SetBytes(t.json())
-		return
-	case timeType:
-		at, err := time.Parse(time.RFC3339Nano, t.raw)
-		if t.kind != '"' || err != nil {
-			wrong("a time such as 2026-11-22T18:00:00Z")
-			return
-		}
-		v.Set(reflect.ValueOf(at))
-		return
-	}
-	if v.CanAddr() && v.Addr().Type().Implements(textType) && v.Kind() != reflect.Struct {
-		if t.kind != '"' {
-			wrong("a text")
-			return
-		}
-		_ = v.Addr().Interface().(interface{ UnmarshalText([]byte) error }).UnmarshalText([]byte(t.raw)) // closed sets: unknown names become the safe one
-		return
-	}
-	t.intoKind(v, path, is, wrong)
+	return path + more
 }
 
-func (t *tree) intoKind(v reflect.Value, path string, is *lab.Issues, wrong func(string)) {
-	switch v.Kind() {
-	case reflect.Pointer:
-		if t.kind == 'n' {
-			return
-		}
-		v.Set(reflect.New(v.Type().Elem()))
-		t.into(v.Elem(), path, is)
-	case reflect.Struct:
-		t.intoStruct(v, path, is, wrong)
-	case reflect.Map:
-		if t.kind != '{' {
-			wrong("an object")
-			return
-		}
-		v.Set(reflect.MakeMap(v.Type()))
-		for i, k := range t.keys {
-			e := reflect.New(v.Type().Elem()).Elem()
-			t.vals[i].into(e, join(path, k), is)
-			v.SetMapIndex(reflect.ValueOf(k), e)
-		}
-	case reflect.Slice:
-		if t.kind != '[' {
-			wrong("a list")
-			return
-		}
-		for i, e := range t.vals {
-			x := reflect.New(v.Type().Elem()).Elem()
-			e.into(x, fmt.Sprintf("%s[%d]", path, i), is)
-			v.Set(reflect.Append(v, x))
-		}
-	case reflect.String:
-		if t.kind != '"' {
-			wrong("a text")
-			return
-		}
-		v.SetString(t.raw)
-	default:
-		if json.Unmarshal(t.json(), v.Addr().Interface()) != nil || t.kind == 'n' {
-			wrong(map[bool]string{true: "true or false", false: "a number"}[v.Kind() == reflect.Bool])
-		}
+// cut shortens a text to at most so many bytes and a mark.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
 	}
-}
-
-func (t *tree) intoStruct(v reflect.Value, path string, is *lab.Issues, wrong func(string)) {
-	if t.kind != '{' {
-		wrong("an object")
-		return
-	}
-	fields := map[string]reflect.Value{}
-	collectFields(v, fields)
-	names := make([]string, 0, len(fields))
-	for n := range fields {
-		names = append(names, n)
-	}
-	for i, k := range t.keys {
-		f, ok := fields[k]
-		if !ok {
-			issue := lab.Issue{Code: "unknown_field", Path: join(path, k), Got: k, Say: fmt.Sprintf("there is no field %q", join(path, k))}
-			if near := lab.Nearest(k, names); near != "" {
-				issue.Hint = fmt.Sprintf("did you mean %q?", near)
-			}
-			*is = append(*is, issue)
-			continue
-		}
-		t.vals[i].into(f, join(path, k), is)
-	}
-}
-
-// collectFields maps JSON names to fields, through embedded structs.
-func collectFields(v reflect.Value, into map[string]reflect.Value) {
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		if f.Anonymous {
-			collectFields(v.Field(i), into)
-			continue
-		}
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name != "" && name != "-" {
-			into[name] = v.Field(i)
-		}
-	}
-}
-
-func (t *tree) intoValue(v reflect.Value, path string, is *lab.Issues) {
-	if t.kind == '{' && t.has("value") || t.kind == '{' && t.has("unit") {
-		q := reflect.New(quantityType).Elem()
-		n := len(*is)
-		t.intoQuantity(q, path, is)
-		if len(*is) == n {
-			v.Set(reflect.ValueOf(lab.NumberValue(q.Interface().(lab.Quantity))))
-		}
-		return
-	}
-	var x lab.Value
-	if err := x.UnmarshalJSON(t.json()); err != nil {
-		*is = append(*is, lab.Issue{Code: "wrong_type", Path: path, Got: t.describe(), Say: fmt.Sprintf("%s: %v", orDocument(path), err)})
-		return
-	}
-	v.Set(reflect.ValueOf(x))
-}
-
-func (t *tree) intoQuantity(v reflect.Value, path string, is *lab.Issues) {
-	add := func(code, at, got, say, hint string) {
-		*is = append(*is, lab.Issue{Code: code, Path: at, Got: got, Say: say, Hint: hint})
-	}
-	if t.kind != '{' {
-		add("wrong_type", path, t.describe(), fmt.Sprintf("%s is %s; a quantity is wanted", path, t.describe()), `write {"value": 70, "unit": "degC"}`)
-		return
-	}
-	var q lab.Quantity
-	ok := true
-	for i, k := range t.keys {
-		e := t.vals[i]
-		switch k {
-		case "value":
-			n, err := lab.ParseNumber(e.raw)
-			if e.kind != '0' || err != nil {
-				ok = false
-				code := "wrong_type"
-				if e.kind == '0' {
-					code = "not_finite"
-				}
-				add(code, join(path, k), e.describe(), fmt.Sprintf("%s is %s; a finite number is wanted", join(path, k), e.describe()), "")
-			}
-			q.Value = n
-		case "unit":
-			u, err := lab.ParseUnit(e.raw)
-			if e.kind != '"' || e.raw == "" {
-				err = fmt.Errorf("%s is no unit", e.describe())
-			}
-			if err != nil {
-				ok = false
-				add("bad_unit", join(path, k), e.raw, fmt.Sprintf("%s: %v", join(path, k), err), "")
-			}
-			q.Unit = u
-		default:
-			ok = false
-			add("unknown_field", join(path, k), k, fmt.Sprintf("there is no field %q; a quantity has value and unit", join(path, k)), "")
-		}
-	}
-	if !t.has("value") {
-		ok = false
-		add("missing_field", join(path, "value"), "", fmt.Sprintf("%s has no value", path), "")
-	}
-	if !t.has("unit") {
-		ok = false
-		add("no_unit", join(path, "unit"), "", fmt.Sprintf("%s has no unit", path), `write {"value": 70, "unit": "degC"}`)
-	}
-	if ok {
-		v.Set(reflect.ValueOf(q))
-	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
 }
 
 func (t *tree) has(key string) bool {
@@ -355,6 +345,7 @@ func (t *tree) write(b *bytes.Buffer) {
 	}
 }
 
+// describe says what a value is, in few words.
 func (t *tree) describe() string {
 	switch t.kind {
 	case '{':
@@ -362,16 +353,16 @@ func (t *tree) describe() string {
 	case '[':
 		return "a list"
 	case '"':
-		return fmt.Sprintf("the text %.60q", t.raw)
+		return fmt.Sprintf("the text %.*q", maxWord, t.raw)
 	case 'n':
 		return "null"
 	}
-	return t.raw
+	return cut(t.raw, maxWord)
 }
 
-func orDocument(path string) string {
-	if path == "" {
+func orDocument(at *place) string {
+	if at == nil {
 		return "the document"
 	}
-	return path
+	return at.String()
 }

@@ -152,6 +152,7 @@ type Command struct {
 	Args       map[string]lab.Value `json:"args,omitempty"`
 	Principal  string               `json:"principal"`
 	Run        string               `json:"run,omitempty"`
+	Campaign   string               `json:"campaign,omitempty"` // budgets may count by it
 	Step       string               `json:"step,omitempty"`
 	Lease      uint64               `json:"lease"`
 	Finally    bool                 `json:"finally,omitempty"` // a step of the run's finally
@@ -163,7 +164,7 @@ type Command struct {
 // Lab turns the document into the vocabulary's command.
 func (c *Command) Lab() lab.Command {
 	return lab.Command{ID: c.ID, Target: lab.CommandID{Instrument: c.Instrument, Component: c.Component, Command: c.Command},
-		Args: c.Args, Principal: c.Principal, Run: c.Run, Step: c.Step, Lease: c.Lease, NotAfter: c.NotAfter, Samples: c.Samples, Labels: c.Labels}
+		Args: c.Args, Principal: c.Principal, Run: c.Run, Campaign: c.Campaign, Step: c.Step, Lease: c.Lease, NotAfter: c.NotAfter, Samples: c.Samples, Labels: c.Labels}
 }
 
 // OutcomeQuery asks what became of a command, at any later time.
@@ -241,23 +242,28 @@ type Telemetry struct {
 
 // What a safety message says.
 const (
-	SafetyTrip      = "trip"
-	SafetyReset     = "reset"
-	SafetyAlarm     = "alarm"
-	SafetyRefusal   = "refusal"
-	SafetyStop      = "stop"
-	SafetyLeaseLost = "lease_lost"
-	SafetyLink      = "link" // an instrument's link went up or down
+	SafetyTrip        = "trip"
+	SafetyReset       = "reset"
+	SafetyAlarm       = "alarm" // raised, acknowledged or returned to normal
+	SafetyRefusal     = "refusal"
+	SafetyStop        = "stop"
+	SafetyLeaseLost   = "lease_lost"
+	SafetyLink        = "link"   // an instrument's link went up or down
+	SafetyBypass      = "bypass" // a person set a rule aside, until a moment
+	SafetyRearm       = "rearm"  // a bypass has ended
+	SafetyAcknowledge = "acknowledge"
+	SafetyRules       = "rules" // other rules are in force
 )
 
-// Safety tells of a trip, a reset, an alarm, a refusal, a stop or a lost lease.
+// Safety tells of a trip, a reset, an alarm, a refusal, a stop, a lost lease,
+// a bypass or new rules.
 type Safety struct {
 	Envelope
 	What        string     `json:"what"`
 	Rule        string     `json:"rule,omitempty"`
 	Group       string     `json:"group,omitempty"`
 	FirstOut    bool       `json:"first_out,omitempty"`
-	Priority    string     `json:"priority,omitempty"` // alarms: low, high, critical
+	Priority    string     `json:"priority,omitempty"` // alarms: low, medium, high, critical
 	Instruments []string   `json:"instruments,omitempty"`
 	Runs        []string   `json:"runs,omitempty"`       // that are touched
 	RunAction   string     `json:"run_action,omitempty"` // abort, hold
@@ -265,6 +271,12 @@ type Safety struct {
 	Principal   string     `json:"principal,omitempty"`
 	Inputs      []lab.Used `json:"inputs,omitempty"`
 	Say         string     `json:"say"`
+
+	HoldFor   *lab.Quantity `json:"hold_for,omitempty"`   // run_action hold: then it is an abort
+	Until     *time.Time    `json:"until,omitempty"`      // bypass: re-armed then
+	Alarm     *Alarm        `json:"alarm,omitempty"`      // alarms of the rules: their whole state
+	RulesHash string        `json:"rules_hash,omitempty"` // rules: those in force now
+	Issues    lab.Issues    `json:"issues,omitempty"`     // an alarm about a file: what is wrong with it
 }
 
 // Stop asks every gateway to bring one or all instruments to their safe state.
@@ -295,20 +307,31 @@ const (
 	ControlOutcome = "outcome" // query: a command's outcome
 	ControlRuns    = "runs"    // query: the runs, with their states
 	ControlStatus  = "status"  // query: latches, doubts, links
+
+	ControlTrips       = "trips"       // query: the status with trips, bypasses and alarms in full; not for agents
+	ControlBypass      = "bypass"      // set a rule aside for a time
+	ControlRearm       = "rearm"       // end a bypass now
+	ControlAcknowledge = "acknowledge" // an alarm was seen
+	ControlReload      = "reload"      // read the interlocks file again
 )
+
+// GatewayActions are the control actions that gateways serve; the rest are the
+// runner's.
+var GatewayActions = []string{ControlReset, ControlResolve, ControlStatus, ControlOutcome, ControlTrips, ControlBypass, ControlRearm, ControlAcknowledge, ControlReload}
 
 // Control is what a principal asks of the runner and the gateways. Agents may
 // only query, and abort or cancel their own runs.
 type Control struct {
-	Kind    string `json:"kind"`
-	ID      string `json:"id"`
-	Action  string `json:"action"`
-	Run     string `json:"run,omitempty"`
-	Rule    string `json:"rule,omitempty"`    // reset: the rule's id, or "stop"
-	Command string `json:"command,omitempty"` // resolve, outcome
-	Key     string `json:"key,omitempty"`     // verdict
-	As      string `json:"as,omitempty"`      // resolve: done, not_done
-	Reason  string `json:"reason,omitempty"`
+	Kind    string        `json:"kind"`
+	ID      string        `json:"id"`
+	Action  string        `json:"action"`
+	Run     string        `json:"run,omitempty"`
+	Rule    string        `json:"rule,omitempty"`    // reset, bypass, rearm, acknowledge: the rule's id; reset: or "stop"
+	Command string        `json:"command,omitempty"` // resolve, outcome
+	Key     string        `json:"key,omitempty"`     // verdict
+	As      string        `json:"as,omitempty"`      // resolve: done, not_done
+	For     *lab.Quantity `json:"for,omitempty"`     // bypass: how long
+	Reason  string        `json:"reason,omitempty"`
 }
 
 // ControlReply answers a control message.
@@ -333,18 +356,63 @@ type RunInfo struct {
 	Step      string               `json:"step,omitempty"`
 	Started   time.Time            `json:"started"`
 	Ended     *time.Time           `json:"ended,omitempty"`
-	InDoubt   []string             `json:"in_doubt,omitempty"` // commands
+	HeldUntil *time.Time           `json:"held_until,omitempty"` // by a trip; then it is aborted
+	InDoubt   []string             `json:"in_doubt,omitempty"`   // commands
 	Outputs   map[string]lab.Value `json:"outputs,omitempty"`
+	Position  int                  `json:"position,omitempty"` // in the queue, from 1
 	Say       string               `json:"say,omitempty"`
 }
 
-// Status is what a gateway knows of itself.
+// Status is what a gateway knows of itself. Trips, bypasses and alarms are not
+// told to agents.
 type Status struct {
-	Gateway string       `json:"gateway"`
-	Latches []Latch      `json:"latches,omitempty"`
-	InDoubt []Doubt      `json:"in_doubt,omitempty"`
-	Links   []LinkStatus `json:"links,omitempty"`
-	Ready   bool         `json:"ready"` // every instrument answered, every input is good
+	Gateway   string       `json:"gateway"`
+	Latches   []Latch      `json:"latches,omitempty"`
+	InDoubt   []Doubt      `json:"in_doubt,omitempty"`
+	Unsettled []Doubt      `json:"unsettled,omitempty"` // over, and it is not known how much was done: rules count the worse way
+	Links     []LinkStatus `json:"links,omitempty"`
+	Ready     bool         `json:"ready"` // every instrument answered, every input is good
+	RulesHash string       `json:"rules_hash,omitempty"`
+	Trips     []Trip       `json:"trips,omitempty"`
+	Bypasses  []Bypass     `json:"bypasses,omitempty"`
+	Alarms    []Alarm      `json:"alarms,omitempty"`
+}
+
+// Trip is a latch in full: what its inputs were and are, and whether a reset
+// would be taken.
+type Trip struct {
+	Rule        string     `json:"rule"`
+	Group       string     `json:"group"`
+	FirstOut    bool       `json:"first_out"` // the first of its group
+	Since       time.Time  `json:"since"`
+	Instruments []string   `json:"instruments,omitempty"`
+	Say         string     `json:"say"`
+	Then        []lab.Used `json:"inputs_then,omitempty"`
+	Now         []lab.Used `json:"inputs_now,omitempty"`
+	Healthy     bool       `json:"healthy"`       // a reset would be taken
+	Why         string     `json:"why,omitempty"` // why it would not
+}
+
+// Bypass is a rule that a person has set aside.
+type Bypass struct {
+	Rule   string    `json:"rule"`
+	By     string    `json:"by"`
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until"` // re-armed by itself
+}
+
+// Alarm is an alarm that is active, or that nobody has acknowledged.
+type Alarm struct {
+	Rule         string     `json:"rule"`
+	Priority     string     `json:"priority"`
+	Say          string     `json:"say"`
+	Response     string     `json:"response,omitempty"` // what to do
+	Since        time.Time  `json:"since"`
+	Active       bool       `json:"active"`
+	Acknowledged bool       `json:"acknowledged"`
+	By           string     `json:"by,omitempty"` // who acknowledged it
+	Inputs       []lab.Used `json:"inputs,omitempty"`
 }
 
 // Latch is a trip that a person has not reset.

@@ -48,12 +48,7 @@ func Bind(p *Protocol, l *lab.Lab, inputs map[string]lab.Value) (*Plan, lab.Issu
 	if issues = append(issues, more...); len(issues) > 0 {
 		return nil, issues
 	}
-	pl := &Plan{Protocol: p, Inputs: checked, Bindings: bindings, properties: make([]lab.PropertyID, len(p.slots)),
-		slots: map[lab.PropertyID]int{}, fixedArgs: map[*Arg]lab.Value{}}
-	for _, b := range bindings {
-		pl.Instruments = append(pl.Instruments, b.Instrument.Name)
-	}
-	sort.Strings(pl.Instruments)
+	pl := newPlan(p, checked, bindings)
 	if err := pl.bindSlots(); err != nil {
 		return nil, lab.Issues{{Code: "internal", Say: err.Error()}}
 	}
@@ -70,6 +65,16 @@ func Bind(p *Protocol, l *lab.Lab, inputs map[string]lab.Value) (*Plan, lab.Issu
 		return nil, lab.Issues{{Code: "internal", Say: err.Error()}}
 	}
 	return pl, nil
+}
+
+func newPlan(p *Protocol, inputs map[string]lab.Value, bindings map[string]Binding) *Plan {
+	pl := &Plan{Protocol: p, Inputs: inputs, Bindings: bindings, properties: make([]lab.PropertyID, len(p.slots)),
+		slots: map[lab.PropertyID]int{}, fixedArgs: map[*Arg]lab.Value{}}
+	for _, b := range bindings {
+		pl.Instruments = append(pl.Instruments, b.Instrument.Name)
+	}
+	sort.Strings(pl.Instruments)
+	return pl
 }
 
 // CheckRoles reports the roles that no instrument of the lab can fill. It does

@@ -91,8 +91,12 @@ func Runs(w io.Writer, runs []messages.RunInfo, st *messages.Status) error {
 	for _, l := range st.Latches {
 		fmt.Fprintf(w, "LATCHED   %s since %s: %s\n          look, then: labgate reset %s --reason …\n", l.Rule, l.Since.Local().Format("2006-01-02 15:04:05"), l.Say, l.Rule)
 	}
+	safety(w, st)
 	for _, d := range st.InDoubt {
 		fmt.Fprintf(w, "IN DOUBT  %s (%s.%s.%s): %s\n          look, then: labgate resolve %s done|not_done --reason …\n", d.Command, d.Instrument, d.Component, d.Name, d.Say, d.Command)
+	}
+	for _, d := range st.Unsettled {
+		fmt.Fprintf(w, "UNSETTLED %s (%s.%s.%s): %s; the rules count the worse way\n          look, then: labgate resolve %s done|not_done --reason …\n", d.Command, d.Instrument, d.Component, d.Name, d.Say, d.Command)
 	}
 	for _, l := range st.Links {
 		if !l.Up {
@@ -128,8 +132,10 @@ func gist(e lab.Entry) string {
 		return text("command") + ", " + text("origin") + ": " + text("why")
 	case "order_end/v1":
 		return text("command") + ": " + text("result")
-	case "stop/v1", "reset/v1":
+	case "stop/v1", "reset/v1", "bypass/v1", "rearm/v1", "acknowledge/v1":
 		return joined(text("rule"), text("reason"))
+	case "rules/v1":
+		return joined(text("what"), text("hash"))
 	case "lease/v1":
 		return fmt.Sprintf("%s %v", text("what"), b["lease"])
 	case "allow/v1":

@@ -18,6 +18,10 @@ func (c *Core) control(now time.Time, e ControlAsked) {
 		reply.Say = fmt.Sprintf("%s is nobody this lab knows", e.Principal)
 		return
 	}
+	if !pr.Until.IsZero() && !now.Before(pr.Until) {
+		reply.Say = fmt.Sprintf("the vetting of %s expired at %s", pr.Name, pr.Until.UTC().Format(time.RFC3339))
+		return
+	}
 	own := ""
 	if pr.Role == "agent" {
 		own = pr.Name
@@ -41,6 +45,16 @@ func (c *Core) control(now time.Time, e ControlAsked) {
 			return
 		}
 		reply.OK, reply.Say = c.end(now, r, e)
+	case messages.ControlRelease:
+		r := c.runs[e.Control.Run]
+		switch {
+		case pr.Role != "operator" && pr.Role != "safety":
+			reply.Say = fmt.Sprintf("%s is %s; only an operator or a safety officer may let a run go on", pr.Name, pr.Role)
+		case r == nil:
+			reply.Say = fmt.Sprintf("there is no run %q", e.Control.Run)
+		default:
+			reply.OK, reply.Say = c.resume(now, r, e)
+		}
 	default:
 		reply.Say = fmt.Sprintf("%q can't be asked here", e.Control.Action)
 	}
@@ -105,6 +119,13 @@ func (c *Core) end(now time.Time, r *run, e ControlAsked) (bool, string) {
 		c.stepMachine(now, r, a)
 		return true, "the run is ending: its cleanup and its finally are carried out"
 	case Held:
+		if r.machine != nil {
+			c.stepMachine(now, r, a)
+			if r.state == Held {
+				r.state = Ending
+			}
+			return true, "the run is ending: its cleanup and its finally are carried out"
+		}
 		r.abort, r.state, r.tryAt = &a, Queued, now
 		c.queue = append([]*run{r}, c.queue...)
 		return true, "the run is ending: its instruments are leased again for its finally"

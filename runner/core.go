@@ -8,6 +8,7 @@ package runner
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -24,6 +25,13 @@ type Principal struct {
 	Until     time.Time
 	Inline    bool     // may carry a protocol of its own without approval
 	Protocols []string // names that it may run; empty: all
+	Rate      Rate     // the zero Rate: as many as fit the queue
+}
+
+// Rate is a number of proposals in any stretch of time.
+type Rate struct {
+	N   int
+	Per time.Duration
 }
 
 // Options make a Core.
@@ -37,7 +45,10 @@ type Options struct {
 	IDs        lab.IDs
 	// MaxQueue bounds the accepted proposals that wait; more are rejected with
 	// the advice to try again later.
-	MaxQueue int
+	MaxQueue int // default 1000
+	// MaxQueueEach bounds those of one principal, so that nobody can fill the
+	// queue for everybody. Default 100.
+	MaxQueueEach int
 }
 
 // Times of the runner's side of a lease and of its commands.
@@ -54,15 +65,17 @@ const (
 type Core struct {
 	o        Options
 	byName   map[string][]*protocols.Protocol
-	verdicts map[string]*record // by proposalKey, for ever
-	queue    []*run             // accepted, waiting for instruments
-	runs     map[string]*run    // by id, for ever; ended ones keep only what a list shows
+	verdicts map[string]*record     // by proposalKey, for ever
+	asked    map[string][]time.Time // by principal with a rate: its proposals that still count
+	queue    []*run                 // accepted, waiting for instruments
+	runs     map[string]*run        // by id, for ever; ended ones keep only what a list shows
 	order    []string
 	byCmd    map[string]*run // live commands
 	waiting  map[uint64]func(now time.Time, refs []lab.Ref, err error)
 	token    uint64
 	now      time.Time // of the last Step
 	actions  []Action
+	outdated string // hash of the gateway's rules, while the ones here are others; empty: they are the same
 
 	restoring    *proposal // the proposal whose verdict comes next in the journal
 	restoringKey string
@@ -81,7 +94,10 @@ func New(o Options) *Core {
 	if o.MaxQueue == 0 {
 		o.MaxQueue = 1000
 	}
-	c := &Core{o: o, byName: map[string][]*protocols.Protocol{}, verdicts: map[string]*record{}, runs: map[string]*run{},
+	if o.MaxQueueEach == 0 {
+		o.MaxQueueEach = 100
+	}
+	c := &Core{o: o, byName: map[string][]*protocols.Protocol{}, asked: map[string][]time.Time{}, verdicts: map[string]*record{}, runs: map[string]*run{},
 		byCmd: map[string]*run{}, waiting: map[uint64]func(time.Time, []lab.Ref, error){}}
 	for _, p := range o.Library {
 		c.byName[p.Name] = append(c.byName[p.Name], p)
@@ -113,6 +129,8 @@ func (c *Core) Step(now time.Time, ev Event) []Action {
 		c.safety(now, e.Safety)
 	case ControlAsked:
 		c.control(now, e)
+	case RulesLoaded:
+		c.rulesLoaded(now, e)
 	case Tick:
 	}
 	c.tick(now)
@@ -196,6 +214,11 @@ func (c *Core) Runs(principal string) []messages.RunInfo {
 			InDoubt: append([]string(nil), r.doubts...), Outputs: r.outputs, Say: r.say}
 		if r.machine != nil {
 			i.Step = r.machine.Where()
+		}
+		i.Position = 1 + slices.Index(c.queue, r) // 0 where it does not wait
+		if r.state == Held && r.machine != nil && r.machine.hold != nil {
+			t := r.machine.hold.until
+			i.HeldUntil = &t
 		}
 		if !r.ended.IsZero() {
 			t := r.ended

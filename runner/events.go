@@ -3,7 +3,16 @@ package runner
 import (
 	"labgate/lab"
 	"labgate/messages"
+	"labgate/protocols"
+	"labgate/safety/preflight"
 )
+
+// Rules are the lab's interlocks as the runner knows them: their hash, and the
+// check of plans against them.
+type Rules struct {
+	Hash      string
+	Preflight func(*protocols.Plan) preflight.Result
+}
 
 // Event is something that happened. The closed set is below.
 type Event interface{ event() }
@@ -52,6 +61,12 @@ type (
 		Control   messages.Control
 		Reply     any
 	}
+	// RulesLoaded: the lab's interlocks were read again, as a LoadRules asked;
+	// Err where they could not be.
+	RulesLoaded struct {
+		Rules Rules
+		Err   error
+	}
 	// Tick: only time has passed.
 	Tick struct{}
 )
@@ -64,6 +79,7 @@ func (OutcomeArrived) event() {}
 func (ReadingArrived) event() {}
 func (SafetyArrived) event()  {}
 func (ControlAsked) event()   {}
+func (RulesLoaded) event()    {}
 func (Tick) event()           {}
 
 // Action is something to do. The closed set is below.
@@ -102,6 +118,9 @@ type (
 		Gateway, Instrument string
 		Command             string
 	}
+	// LoadRules: a gateway has other rules than these here; read the lab's
+	// interlocks again, then step with RulesLoaded.
+	LoadRules struct{}
 	// Answer a control message; the shell adds the envelope.
 	Answer struct {
 		Reply   any
@@ -116,4 +135,5 @@ func (Acknowledge) action() {}
 func (Lease) action()       {}
 func (Command) action()     {}
 func (Query) action()       {}
+func (LoadRules) action()   {}
 func (Answer) action()      {}

@@ -73,6 +73,7 @@ type office struct {
 	docs     []any
 	answers  []messages.ControlReply
 	acks     []any
+	loads    []runner.LoadRules
 	trace    []string
 	last     messages.Command // the newest command
 }
@@ -196,6 +197,8 @@ func (o *office) one(a runner.Action) {
 	case runner.Query:
 		o.queries = append(o.queries, a.Command)
 		o.log("query %s", a.Command)
+	case runner.LoadRules:
+		o.loads = append(o.loads, a)
 	case runner.Answer:
 		o.answers = append(o.answers, a.Message)
 	}

@@ -41,6 +41,15 @@ type (
 		Exit         string // messages.ExitAbort or ExitFail
 		Trip         bool
 	}
+	// Hold keeps it where it is, until an instant at which it aborts. What is
+	// under way comes to its end; what a trip has stopped counts as failed once
+	// the run goes on.
+	Hold struct {
+		Reason, Rule string
+		Until        time.Time
+	}
+	// GoOn ends a hold.
+	GoOn struct{}
 	// Pass: only time has passed.
 	Pass struct{}
 )
@@ -49,6 +58,8 @@ func (Begin) machineEvent()        {}
 func (CommandEnded) machineEvent() {}
 func (ReadingCame) machineEvent()  {}
 func (Abort) machineEvent()        {}
+func (Hold) machineEvent()         {}
+func (GoOn) machineEvent()         {}
 func (Pass) machineEvent()         {}
 
 // MachineAction is something that a machine asks for. The closed set is below.
@@ -116,10 +127,17 @@ type Machine struct {
 	stops     map[string]bool    // ids of the stops of what was cancelled
 	exposures int
 	wants     map[lab.PropertyID]bool
+	hold      *held
 	end       *Abort // why it ends, if not by reaching the end
 	afterward []string
 	outcome   protocols.Consequence // of the failure that ended it
 	actions   []MachineAction
+}
+
+// held is why a machine stands, and until when.
+type held struct {
+	reason, rule string
+	until        time.Time
 }
 
 // NewMachine makes the machine of a run.
@@ -163,6 +181,10 @@ func (m *Machine) Step(now time.Time, ev MachineEvent) []MachineAction {
 		m.values.Read(now, e.ID, e.Reading)
 	case Abort:
 		m.abort(now, e)
+	case Hold:
+		m.holdOn(now, e)
+	case GoOn:
+		m.hold = nil
 	}
 	m.advance(now)
 	return m.actions
@@ -172,7 +194,10 @@ func (m *Machine) Step(now time.Time, ev MachineEvent) []MachineAction {
 // never.
 func (m *Machine) Next() time.Time {
 	var next time.Time
-	if m.root != nil {
+	switch {
+	case m.hold != nil:
+		next = m.hold.until
+	case m.root != nil:
 		next = m.root.next()
 	}
 	if m.stage == draining {
@@ -186,8 +211,20 @@ func (m *Machine) Next() time.Time {
 
 func (m *Machine) do(a MachineAction) { m.actions = append(m.actions, a) }
 
+// holdOn puts the steps on hold. Later parts of the protocol can't be held:
+// they lead to the end, and a trip there is an abort.
+func (m *Machine) holdOn(now time.Time, e Hold) {
+	switch {
+	case m.stage != inSteps:
+		m.abort(now, Abort{Reason: e.Reason, Rule: e.Rule, Exit: messages.ExitAbort, Trip: true})
+	case m.hold == nil || e.Until.Before(m.hold.until):
+		m.hold = &held{e.Reason, e.Rule, e.Until}
+	}
+}
+
 // abort turns to the end: whatever is under way is stopped and awaited first.
 func (m *Machine) abort(now time.Time, a Abort) {
+	m.hold = nil
 	switch m.stage {
 	case over, inFinally:
 		return // the finally is what an abort leads to
@@ -220,6 +257,12 @@ func (m *Machine) abort(now time.Time, a Abort) {
 func (m *Machine) advance(now time.Time) {
 	if m.stage == inSteps && m.bounds.Time > 0 && !now.Before(m.began.Add(m.bounds.Time)) {
 		m.abort(now, Abort{Reason: fmt.Sprintf("its time budget of %s is over", lab.Seconds(m.bounds.Time)), Exit: messages.ExitFail})
+	}
+	if h := m.hold; h != nil {
+		if now.Before(h.until) {
+			return
+		}
+		m.abort(now, Abort{Reason: fmt.Sprintf("held by %s until its time was up: %s", h.rule, h.reason), Rule: h.rule, Exit: messages.ExitAbort, Trip: true})
 	}
 	for m.stage != over && m.stage != notBegun {
 		if m.stage == draining {

@@ -120,6 +120,9 @@ const mostIssues = 100
 // if there is none.
 func (c *Core) judge(now time.Time, who string, p *proposal, issues lab.Issues, v *messages.Verdict) *run {
 	issues = append(issues, c.mayPropose(now, who, p)...)
+	if c.outdated != "" {
+		issues = append(issues, lab.Issue{Code: "rules_changing", Say: "the interlocks have changed, and the new ones are not read yet", Hint: "try again in a second, under a new key"})
+	}
 	if p.NotAfter != nil && !now.Before(*p.NotAfter) {
 		expired := lab.Issue{Code: "expired", Path: "not_after", Got: p.NotAfter.Format(time.RFC3339), Say: "the proposal has expired: its not_after is past"}
 		issues = append(issues, without(lab.Issues{expired}, issues)...)
@@ -144,8 +147,9 @@ func (c *Core) judge(now time.Time, who string, p *proposal, issues lab.Issues, 
 		}
 		issues = append(issues, checkBudget(p, plan)...)
 	}
-	if len(issues) == 0 && len(c.queue) >= c.o.MaxQueue {
-		issues = append(issues, lab.Issue{Code: "busy", Say: fmt.Sprintf("%s wait already", plural(len(c.queue), "run")), Hint: "try again in a minute, under a new key"})
+	issues = append(issues, c.tooMany(now, who)...)
+	if len(issues) == 0 {
+		issues = c.full(who)
 	}
 	if more := len(issues) - mostIssues; more > 0 {
 		issues = append(issues[:mostIssues:mostIssues], lab.Issue{Code: "too_many_issues", Say: fmt.Sprintf("and %s more", plural(more, "issue"))})
@@ -161,7 +165,59 @@ func (c *Core) judge(now time.Time, who string, p *proposal, issues lab.Issues, 
 	}
 	v.Decision, v.Run = messages.AcceptedDecision, c.o.IDs.New(now)
 	v.Say = fmt.Sprintf("accepted as run %s; it takes about %.0f s, at most %.0f s", v.Run, plan.Bill.Expected.Seconds(), plan.Bill.Worst.Seconds())
-	return newRun(v.Run, who, p, plan, now)
+	if n := len(c.queue); n > 0 {
+		v.Say += fmt.Sprintf("; it is number %d in the queue", n+1)
+	}
+	r := newRun(v.Run, who, p, plan, now)
+	r.rules = v.Hashes.Rules
+	return r
+}
+
+// tooMany holds a principal to its rate, and counts what it asked: every
+// proposal under a new key, good or bad, except those that the rate refused.
+func (c *Core) tooMany(now time.Time, who string) lab.Issues {
+	pr := c.principal(who)
+	if pr == nil || pr.Rate.N <= 0 {
+		return nil
+	}
+	asked := c.asked[who]
+	for len(asked) > 0 && !now.Before(asked[0].Add(pr.Rate.Per)) {
+		asked = asked[1:]
+	}
+	c.asked[who] = asked
+	if len(asked) < pr.Rate.N {
+		c.asked[who] = append(asked, now)
+		return nil
+	}
+	again := asked[len(asked)-pr.Rate.N].Add(pr.Rate.Per)
+	return lab.Issues{{Code: overRate, Allowed: fmt.Sprintf("%d per %s", pr.Rate.N, pr.Rate.Per), Say: fmt.Sprintf("%s may propose %d times in %s, and has", who, pr.Rate.N, pr.Rate.Per),
+		Hint: fmt.Sprintf("try again after %s, under a new key", again.UTC().Format(time.RFC3339)), Wait: "the first of them counts until " + again.UTC().Format(time.RFC3339)}}
+}
+
+// overRate is the code of a proposal that came too soon.
+const overRate = "too_many_proposals"
+
+// full says that the queue has no room, for this principal or for anybody.
+func (c *Core) full(who string) lab.Issues {
+	own, first := 0, time.Duration(0)
+	for _, r := range c.queue {
+		if r.principal == who && r.plan != nil {
+			if own++; own == 1 {
+				first = r.plan.Bill.Expected
+			}
+		}
+	}
+	say, allowed := "", c.o.MaxQueueEach
+	switch {
+	case own >= c.o.MaxQueueEach:
+		say = fmt.Sprintf("%s of %s wait already", plural(own, "run"), who)
+	case len(c.queue) >= c.o.MaxQueue:
+		say, allowed = fmt.Sprintf("%s wait already", plural(len(c.queue), "run")), c.o.MaxQueue
+	default:
+		return nil
+	}
+	wait := max(time.Minute, first).Round(time.Second)
+	return lab.Issues{{Code: "busy", Allowed: fmt.Sprint(allowed), Say: say, Hint: fmt.Sprintf("try again in %s, under a new key", wait), Wait: "room comes when one of them begins"}}
 }
 
 // without drops issues whose path was reported already: a value that can't be
@@ -194,7 +250,8 @@ func (c *Core) mayPropose(now time.Time, who string, p *proposal) lab.Issues {
 		is = append(is, lab.Issue{Code: "not_allowed", Path: "protocol.name", Got: p.Protocol.Name, Allowed: strings.Join(pr.Protocols, ", "), Say: fmt.Sprintf("%s may not run %s", who, p.Protocol.Name)})
 	}
 	if p.Inline != "" && !pr.Inline {
-		is = append(is, lab.Issue{Code: "not_allowed", Path: "protocol_inline", Say: fmt.Sprintf("%s may not bring a protocol of its own", who)})
+		is = append(is, lab.Issue{Code: "not_allowed", Path: "protocol_inline", Say: fmt.Sprintf("%s may not bring a protocol of its own", who),
+			Hint: "name an installed protocol, or have access.yaml say may: {inline: yes} for it; that is read when serve starts"})
 	}
 	return is
 }
@@ -310,14 +367,13 @@ func checkBudget(p *proposal, plan *protocols.Plan) lab.Issues {
 	if q := p.Budget.Time; q != nil {
 		d, err := q.Duration()
 		switch {
-		case err != nil || d <= 0:
-			is = append(is, lab.Issue{Code: "wrong_dimension", Path: "budget.time", Got: q.String(), Say: fmt.Sprintf("budget.time is %s, not a duration", q)})
+		case err != nil || d <= 0: // reported by the decoder
 		case d < plan.Bill.Expected:
 			n := lab.NumberValue(lab.Seconds(plan.Bill.Worst))
 			is = append(is, lab.Issue{Code: "over_budget", Path: "budget.time", Got: q.String(), Allowed: "at least " + lab.Seconds(plan.Bill.Expected).String(), Nearest: &n, Repairable: true, Say: fmt.Sprintf("the plan takes about %.1f s; the proposal's budget is %s", plan.Bill.Expected.Seconds(), q)})
 		}
 	}
-	if n := p.Budget.Exposures; n != nil && *n < plan.Bill.Exposures {
+	if n := p.Budget.Exposures; n != nil && *n >= 0 && *n < plan.Bill.Exposures {
 		v := lab.IntegerValue(int64(plan.Bill.Exposures))
 		is = append(is, lab.Issue{Code: "over_budget", Path: "budget.exposures", Got: fmt.Sprint(*n), Nearest: &v, Repairable: true, Say: fmt.Sprintf("the plan may take %s; the proposal's budget is %d", plural(plan.Bill.Exposures, "exposure"), *n)})
 	}

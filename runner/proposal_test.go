@@ -224,3 +224,72 @@ func TestQueueIsFull(t *testing.T) {
 		}
 	}
 }
+
+// One principal can't fill the queue for the others, and is told its place.
+func TestQueueOfOnePrincipal(t *testing.T) {
+	o := newOffice(t)
+	o.opts.MaxQueueEach = 2
+	o.core = runner.New(o.opts)
+	o.noLeases = true
+	for i := range 4 {
+		o.propose("planner_1", proposal(fmt.Sprint("k", i), "asks@1.0.0", `"volume":{"value":0.1,"unit":"mL"}`))
+	}
+	o.propose("scientist_1", proposal("k", "asks@1.0.0", `"volume":{"value":0.1,"unit":"mL"}`))
+	for i, v := range o.verdicts { // one runs, two wait; the scientist still can
+		if want := i != 3; (v.Decision == messages.AcceptedDecision) != want {
+			t.Errorf("%d: %s %v", i, v.Decision, v.Issues)
+		}
+	}
+	if i := o.verdicts[3].Issues[0]; i.Code != "busy" || i.Say != "2 runs of planner_1 wait already" || i.Hint != "try again in 1m0s, under a new key" || i.Wait == "" {
+		t.Errorf("%+v", i)
+	}
+	for n, want := range map[int]string{0: "", 2: "; it is number 2 in the queue", 4: "; it is number 3 in the queue"} {
+		if say := o.verdicts[n].Say; !strings.HasSuffix(say, want) || want == "" && strings.Contains(say, "queue") {
+			t.Errorf("%d: %s", n, say)
+		}
+	}
+	if got := o.run(o.verdicts[4].Run).Position; got != 3 {
+		t.Errorf("place %d", got)
+	}
+}
+
+// The rate of access.yaml: so many in any such time, over a restart too. What
+// the rate refused does not count.
+func TestRate(t *testing.T) {
+	o := newOffice(t)
+	o.opts.Principals[0].Rate = runner.Rate{N: 2, Per: time.Hour}
+	o.core = runner.New(o.opts)
+	codes := func(key string) string {
+		n := len(o.verdicts)
+		o.propose("planner_1", proposal(key, "asks@1.0.0", `"volume":{"value":9,"unit":"mL"}`)) // refused all the same
+		var list []string
+		for _, i := range o.verdicts[n].Issues {
+			list = append(list, i.Code)
+		}
+		return strings.Join(list, " ")
+	}
+	step := func(key, want string) {
+		t.Helper()
+		if got := codes(key); got != want {
+			t.Errorf("%s: %q, want %q", key, got, want)
+		}
+	}
+	step("a", "out_of_bounds")
+	step("a", "out_of_bounds") // the same key again is the same proposal
+	o.now = o.now.Add(30 * time.Minute)
+	step("b", "out_of_bounds")
+	step("c", "out_of_bounds too_many_proposals")
+	o.restart()
+	step("d", "out_of_bounds too_many_proposals")
+	i := o.verdicts[len(o.verdicts)-1].Issues[1]
+	if i.Say != "planner_1 may propose 2 times in 1h0m0s, and has" || i.Hint != "try again after 2026-11-22T10:00:00Z, under a new key" {
+		t.Errorf("%+v", i)
+	}
+	o.now = t0.Add(time.Hour)
+	step("e", "out_of_bounds")
+	step("f", "out_of_bounds too_many_proposals")
+	o.propose("scientist_1", proposal("a", "asks@1.0.0", `"volume":{"value":0.1,"unit":"mL"}`))
+	if v := o.verdicts[len(o.verdicts)-1]; v.Decision != messages.AcceptedDecision {
+		t.Errorf("%v", v.Issues)
+	}
+}

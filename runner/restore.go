@@ -3,6 +3,7 @@ package runner
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"labgate/lab"
@@ -61,10 +62,14 @@ func (c *Core) restoreVerdict(e lab.Entry, v messages.Verdict) error {
 	rec.verdict = v
 	p := c.restoring
 	c.restoring = nil
+	if pr := c.principal(v.Principal); pr != nil && pr.Rate.N > 0 && !slices.ContainsFunc(v.Issues, func(i lab.Issue) bool { return i.Code == overRate }) {
+		c.asked[v.Principal] = append(c.asked[v.Principal], e.Time)
+	}
 	if v.Decision != messages.AcceptedDecision {
 		return nil
 	}
 	r := newRun(v.Run, v.Principal, p, nil, e.Time)
+	r.rules = v.Hashes.Rules
 	c.runs[r.id] = r
 	c.order = append(c.order, r.id)
 	proto, is := c.findProtocol(v.Principal, p)

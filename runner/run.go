@@ -48,6 +48,8 @@ type run struct {
 	events    map[string]int // by descriptor
 	abort     *Abort         // asked before there were leases
 	held      bool           // found unfinished after a restart
+	rules     string         // hash of the rules that its verdict was by
+	holds     []string       // rules that hold it and are latched still, as far as is known
 	restored  bool           // accepted before a restart and not begun: it waits for held runs to be ended by a person
 }
 
@@ -76,7 +78,11 @@ func (r *run) doubt(command string) {
 	}
 }
 
-func (r *run) active() bool { return r.state == Leasing || r.state == Running || r.state == Ending }
+// active reports whether the run has leases, or is about to. One that a trip
+// holds keeps them.
+func (r *run) active() bool {
+	return r.state == Leasing || r.state == Running || r.state == Ending || r.state == Held && r.machine != nil
+}
 
 // startWaiting gives instruments to the runs that wait, oldest first. A run
 // that waits keeps its instruments from younger ones: nobody starves.
@@ -130,7 +136,7 @@ func (c *Core) askLease(r *run) {
 	for _, in := range r.plan.Instruments {
 		if _, have := r.leases[in]; !have {
 			c.do(Lease{c.o.Lab.Instrument(in).Gateway, messages.LeaseRequest{Action: messages.LeaseTake, Instrument: in, Run: r.id, Principal: r.principal,
-				TTL: lab.Seconds(leaseTTL), PlanHash: r.plan.Hash, RulesHash: c.o.RulesHash, Limits: r.plan.Limits(), Telemetry: lab.Seconds(telemetryAt)}})
+				TTL: lab.Seconds(leaseTTL), PlanHash: r.plan.Hash, RulesHash: c.rulesOf(r), Limits: r.plan.Limits(), Telemetry: lab.Seconds(telemetryAt)}})
 			return
 		}
 	}
@@ -165,6 +171,12 @@ func (c *Core) leaseReplied(now time.Time, e LeaseReplied) {
 		c.neverStarted(now, r, r.abort.Exit, r.abort.Reason)
 		return
 	}
+	if len(e.Reply.Issues) > 0 && e.Reply.Issues[0].Code == "rules_changed" && !r.held {
+		c.releaseAll(r)
+		c.neverStarted(now, r, messages.ExitFail, "the interlocks have changed since its verdict: propose it again")
+		c.learnRules("") // those here may be of yesterday too
+		return
+	}
 	if problem != "" {
 		c.releaseAll(r)
 		r.state, r.say, r.tryAt = Queued, problem, now.Add(retryLeases)
@@ -188,7 +200,7 @@ func (c *Core) take(r *run, e LeaseReplied) {
 func (c *Core) releaseAll(r *run) {
 	for _, in := range sortedKeys(r.leases) {
 		c.do(Lease{c.o.Lab.Instrument(in).Gateway, messages.LeaseRequest{Action: messages.LeaseRelease, Instrument: in, Run: r.id, Principal: r.principal,
-			Lease: r.leases[in], TTL: lab.Seconds(leaseTTL), PlanHash: r.plan.Hash, RulesHash: c.o.RulesHash, Telemetry: lab.Seconds(telemetryAt)}})
+			Lease: r.leases[in], TTL: lab.Seconds(leaseTTL), PlanHash: r.plan.Hash, RulesHash: c.rulesOf(r), Telemetry: lab.Seconds(telemetryAt)}})
 	}
 	r.leases = map[string]uint64{}
 }
@@ -222,7 +234,7 @@ func (c *Core) begin(now time.Time, r *run) {
 	start := messages.RunStart{UID: r.id, Principal: r.principal, Proposal: r.proposal.ID, Campaign: r.proposal.Campaign,
 		Protocol: messages.ProtocolRef{Name: r.plan.Protocol.Name, Version: r.plan.Protocol.Version, Hash: r.plan.Protocol.Hash}, Inputs: r.plan.Inputs, Roles: roles,
 		Hypothesis: r.proposal.Hypothesis, Predicts: r.proposal.Predicts, Labels: r.proposal.Labels, Samples: r.proposal.Samples,
-		Hashes: messages.Hashes{Protocol: r.plan.Protocol.Hash, Plan: r.plan.Hash, Lab: c.o.Lab.Hash, Rules: c.o.RulesHash}}
+		Hashes: messages.Hashes{Protocol: r.plan.Protocol.Hash, Plan: r.plan.Hash, Lab: c.o.Lab.Hash, Rules: c.rulesOf(r)}}
 	// That the run has begun is durable before its first command: else a crash
 	// in between would leave a run that looks as if it had never begun, and it
 	// would be carried out a second time.
@@ -268,7 +280,7 @@ func (c *Core) runTick(now time.Time, r *run) {
 		r.renewAt = now.Add(leaseRenew)
 		for _, in := range sortedKeys(r.leases) {
 			c.do(Lease{c.o.Lab.Instrument(in).Gateway, messages.LeaseRequest{Action: messages.LeaseRenew, Instrument: in, Run: r.id, Principal: r.principal,
-				Lease: r.leases[in], TTL: lab.Seconds(leaseTTL), PlanHash: r.plan.Hash, RulesHash: c.o.RulesHash, Telemetry: lab.Seconds(telemetryAt)}})
+				Lease: r.leases[in], TTL: lab.Seconds(leaseTTL), PlanHash: r.plan.Hash, RulesHash: c.rulesOf(r), Telemetry: lab.Seconds(telemetryAt)}})
 		}
 	}
 	for _, id := range sortedKeys(r.commands) {
@@ -302,7 +314,7 @@ func (c *Core) sendCommand(now time.Time, r *run, a DoCommand) {
 	r.commands[a.Command.ID] = &runCommand{id: a.Command.ID, gateway: gw, instrument: in, askAt: now.Add(askOutcome), notAfter: a.Command.NotAfter}
 	c.byCmd[a.Command.ID] = r
 	c.do(Command{gw, messages.Command{ID: a.Command.ID, Instrument: in, Component: a.Command.Target.Component, Command: a.Command.Target.Command, Args: a.Command.Args,
-		Principal: r.principal, Run: r.id, Step: a.Command.Step, Lease: r.leases[in], Finally: a.Finally, NotAfter: a.Command.NotAfter,
+		Principal: r.principal, Run: r.id, Campaign: r.proposal.Campaign, Step: a.Command.Step, Lease: r.leases[in], Finally: a.Finally, NotAfter: a.Command.NotAfter,
 		Samples: r.proposal.Samples, Labels: r.proposal.Labels}})
 }
 
@@ -372,16 +384,26 @@ func (c *Core) reading(now time.Time, e ReadingArrived) {
 	}
 }
 
-// safety ends the runs that a trip, a stop or a lost lease touches.
+// safety ends or holds the runs that a trip, a stop or a lost lease touches.
 func (c *Core) safety(now time.Time, s messages.Safety) {
+	switch s.What {
+	case messages.SafetyRules:
+		c.learnRules(s.RulesHash)
+	case messages.SafetyReset:
+		c.latchReset(s.Rule)
+	case messages.SafetyStop:
+		c.emptyQueue(now, s)
+	}
 	if s.RunAction == "" {
 		return
 	}
-	if s.What == messages.SafetyStop {
-		c.emptyQueue(now, s)
-	}
 	for _, id := range s.Runs {
-		if r := c.runs[id]; r != nil && r.machine != nil && r.active() {
+		r := c.runs[id]
+		switch {
+		case r == nil || r.machine == nil || !r.active():
+		case s.RunAction == holdRun:
+			c.hold(now, r, s)
+		default:
 			c.stepMachine(now, r, Abort{Reason: s.Say, Rule: s.Rule, Exit: messages.ExitAbort, Trip: s.What != messages.SafetyLeaseLost})
 		}
 	}

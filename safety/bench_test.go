@@ -67,7 +67,7 @@ func BenchmarkDecide(b *testing.B) {
 		if d := e.Decide(at(1500), cmd, 1); d.Permit == nil {
 			b.Fatal(d.Refusals)
 		}
-		e.Done(cmd.ID)
+		e.Done(t0, cmd.ID, safety.AllDone, nil)
 	}
 }
 

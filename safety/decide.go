@@ -24,17 +24,17 @@ type Decision struct {
 func (e *Engine) Needs(target lab.CommandID) []lab.PropertyID {
 	seen := map[int]bool{}
 	var ids []lab.PropertyID
-	add := func(p *expr.Program) {
-		for _, s := range p.Slots() {
-			if s < len(e.rules.properties) && !seen[s] {
-				seen[s] = true
-				ids = append(ids, e.rules.properties[s])
-			}
-		}
-	}
 	for _, r := range e.rules.byCommand[target] {
-		if r.expr != nil {
-			add(r.expr)
+		for _, f := range r.Formulas() {
+			if f.Command != (lab.CommandID{}) && f.Command != target && f.Role != RoleWhile {
+				continue
+			}
+			for _, s := range f.Program.Slots() {
+				if s < len(e.rules.properties) && !seen[s] {
+					seen[s] = true
+					ids = append(ids, e.rules.properties[s])
+				}
+			}
 		}
 	}
 	return ids
@@ -43,27 +43,33 @@ func (e *Engine) Needs(target lab.CommandID) []lab.PropertyID {
 // Decide decides and reserves in one act: an allowed command counts from now
 // on, until Done, in every later decision. The permit it returns is good for
 // this command, in this epoch, until the first reading that it stood on grows
-// stale.
+// stale. The lists of the Decision are the engine's, until the next Decide.
 func (e *Engine) Decide(now time.Time, cmd *lab.Command, epoch uint64) Decision {
-	var d Decision
+	e.see(now)
+	e.d = Decision{Refusals: nil, Used: e.d.Used[:0], Rules: e.d.Rules[:0]}
+	e.values = e.values[:0]
+	d := &e.d
 	spec := e.lab.CommandSpec(cmd.Target)
 	if spec == nil {
 		d.refuse(lab.Issue{Code: "undeclared", Path: "command", Got: cmd.Target.String(), Say: fmt.Sprintf("no command %s is declared", cmd.Target)})
-		return d
+		return *d
 	}
-	if cmd.Hash() == [32]byte{} {
+	hash := cmd.Hash()
+	if hash == [32]byte{} {
 		d.refuse(lab.Issue{Code: "not_finite", Path: "args", Say: "an argument is not a finite value"})
-		return d
+		return *d
 	}
 	if e.underWay(cmd.ID) {
 		d.refuse(lab.Issue{Code: "duplicate", Path: "id", Got: cmd.ID, Say: fmt.Sprintf("command %s is under way already", cmd.ID)})
-		return d
+		return *d
 	}
 	if spec.Effect != lab.Read && spec.Effect != lab.Safe {
-		if !e.Mitigates(cmd.Target) {
-			e.checkStarting(now, &d)
+		if e.never > 0 && !e.Mitigates(cmd.Target) {
+			e.checkStarting(now, d)
 		}
-		e.checkLatches(cmd.Target, &d)
+		if len(e.latches) > 0 {
+			e.checkLatches(cmd.Target, d)
+		}
 	}
 	until := now.Add(maxPermit)
 	if !cmd.NotAfter.IsZero() && cmd.NotAfter.Before(until) {
@@ -72,33 +78,74 @@ func (e *Engine) Decide(now time.Time, cmd *lab.Command, epoch uint64) Decision 
 	if !now.Before(until) {
 		d.refuse(lab.Issue{Code: "expired", Path: "not_after", Say: fmt.Sprintf("it was to run before %s", cmd.NotAfter.UTC().Format(time.RFC3339Nano))})
 	}
-	o := &outstanding{cmd: cmd, args: e.argReadings(now, cmd)}
+	o := &outstanding{cmd: cmd}
+	o.args, o.held = e.argReadings(now, cmd, o.theArgs[:0]), o.theHeld[:0]
 	for _, r := range e.rules.byCommand[cmd.Target] {
-		d.Rules = append(d.Rules, r.ID)
-		switch r.Kind {
-		case LimitRule:
-			r.checkLimit(cmd, &d)
-		case PermissiveRule:
-			if h := e.checkPermissive(now, r, e.memory[r], o.args, &d, &until); !r.AtStart {
-				o.held = append(o.held, h)
-			}
-		}
+		e.ask(now, r, o, d, &until)
 	}
 	if spec.Effect != lab.Safe {
 		for _, s := range e.scoped[cmd.Run] {
 			d.Rules = append(d.Rules, s.rule.ID)
-			o.held = append(o.held, e.checkPermissive(now, s.rule, s.windows, o.args, &d, &until))
+			o.held = append(o.held, e.checkPermissive(now, s.rule, s.rule.expr, s.windows, o.args, d, &until))
 		}
 	}
 	if len(d.Refusals) > 0 {
-		return d
+		return *d
 	}
-	d.Permit = &Permit{command: cmd.Hash(), epoch: epoch, lease: cmd.Lease, rules: e.rules.Hash, notAfter: until}
-	d.Permit.state.Store(permitFresh)
-	o.permit = d.Permit
+	o.thePermit.command, o.thePermit.epoch, o.thePermit.lease, o.thePermit.rules, o.thePermit.notAfter = hash, epoch, cmd.Lease, e.rules.Hash, until
+	o.thePermit.state.Store(permitFresh)
+	o.permit = &o.thePermit
+	d.Permit = o.permit
 	e.out = append(e.out, o)
+	e.reserve(now, cmd, true)
 	e.Mitigated(cmd.Target, cmd.ID)
-	return d
+	return *d
+}
+
+// ask asks one rule about a command.
+func (e *Engine) ask(now time.Time, r *Rule, o *outstanding, d *Decision, until *time.Time) {
+	d.Rules = append(d.Rules, r.ID)
+	if len(e.bypassed) > 0 {
+		if _, ok := e.bypassed[r.ID]; ok {
+			return
+		}
+	}
+	cmd := o.cmd
+	switch r.Kind {
+	case LimitRule:
+		r.checkLimit(cmd, d)
+		e.checkMoves(now, r, cmd, d, until)
+	case PermissiveRule:
+		p := r.expr
+		for i := range r.Targets {
+			if t := &r.Targets[i]; t.own != nil && t.Command == cmd.Target {
+				p = t.own
+			}
+		}
+		if h := e.checkPermissive(now, r, p, e.memory[r], o.args, d, until); !r.AtStart {
+			o.held = append(o.held, h)
+		}
+	case BudgetRule:
+		e.checkBudget(now, r, o, d)
+	case SequenceRule:
+		e.checkSequence(now, r, cmd, d)
+	case ZoneRule:
+		e.checkZone(now, r, cmd, d)
+	}
+}
+
+// reserve lets an allowed command count; without live, one that the journal
+// says was allowed.
+func (e *Engine) reserve(now time.Time, cmd *lab.Command, live bool) {
+	for _, r := range e.rules.byCommand[cmd.Target] {
+		switch r.Kind {
+		case BudgetRule, LimitRule:
+			e.take(now, r, cmd, live)
+		case ZoneRule:
+			e.claim(r, cmd)
+		}
+	}
+	e.marked(cmd.Target, cmd.ID)
 }
 
 func (d *Decision) refuse(i lab.Issue) { d.Refusals = append(d.Refusals, i) }
@@ -184,21 +231,63 @@ func (r *Rule) nearest(v lab.Value, bound lab.Quantity, round func(float64) floa
 
 // checkPermissive asks a condition now; unknown denies. It shortens the
 // permit to the life of the readings it stood on.
-func (e *Engine) checkPermissive(now time.Time, r *Rule, windows *expr.State, args []lab.Reading, d *Decision, until *time.Time) *heldRule {
+func (e *Engine) checkPermissive(now time.Time, r *Rule, p *expr.Program, windows *expr.State, args []lab.Reading, d *Decision, until *time.Time) heldRule {
 	e.feed(now, r, windows)
 	e.loadArgs(args)
-	used := e.used(now, r.expr)
-	d.Used = append(d.Used, used...)
-	if truth := r.expr.Truth(windows, e.env(now)); truth != expr.True {
-		d.refuse(lab.Issue{Code: "permissive", Rule: r.ID, Inputs: used, Allowed: r.expr.Source().Text,
-			Say: fmt.Sprintf("%s: %s is %s%s", r.ID, r.expr.Source().Text, word(truth), sayUsed(used)), Hint: r.About})
+	env := e.env(now)
+	first := len(d.Used)
+	e.usedBy(now, p, d)
+	if truth := p.Truth(windows, &env); truth != expr.True {
+		used := append([]lab.Used(nil), d.Used[first:]...)
+		i := lab.Issue{Code: "permissive", Rule: r.ID, Inputs: used, Allowed: p.Source().Text,
+			Say: fmt.Sprintf("%s: %s is %s%s", r.ID, p.Source().Text, word(truth), sayUsed(used)), Hint: r.About}
+		i.Wait = "its inputs may change"
+		if truth == expr.Unknown {
+			i.Wait = "its inputs may become known"
+		}
+		d.refuse(i)
 	}
-	for _, s := range r.expr.Slots() {
+	e.live(now, p, until)
+	return heldRule{rule: r, program: p, windows: windows, next: e.nextLook(now, p, windows)}
+}
+
+// live shortens a permit to the life of the readings that a formula stands on.
+func (e *Engine) live(now time.Time, p *expr.Program, until *time.Time) {
+	for _, s := range p.Slots() {
 		if at := e.staleAt(s); at.After(now) && at.Before(*until) { // one that is stale has no part in what is true
 			*until = at
 		}
 	}
-	return &heldRule{rule: r, windows: windows, next: e.nextLook(now, r.expr, windows)}
+}
+
+// usedBy adds the readings that a formula stands on to a decision, in the
+// engine's buffers.
+func (e *Engine) usedBy(now time.Time, p *expr.Program, d *Decision) {
+	names := p.Names()
+	for i, s := range p.Slots() {
+		if s >= len(e.rules.properties) {
+			continue
+		}
+		r := &e.slots[s]
+		u := lab.Used{Signal: names[i], Quality: r.Quality}
+		if strings.HasPrefix(u.Signal, "self.") {
+			u.Signal = e.rules.properties[s].String()
+		}
+		if !r.Received.IsZero() {
+			u.AgeMS = float64(r.Age(now).Microseconds()) / 1000
+		}
+		if r.Value.Usable() {
+			if len(e.values) == cap(e.values) {
+				e.values = make([]lab.Value, 0, 2*cap(e.values)+16) // those before keep their place
+			}
+			e.values = append(e.values, r.Value)
+			u.Value = &e.values[len(e.values)-1]
+		}
+		if ok, why := r.Fresh(now, e.rules.maxAge(s)); !ok {
+			u.Why = why
+		}
+		d.Used = append(d.Used, u)
+	}
 }
 
 func sayUsed(used []lab.Used) string {
@@ -219,29 +308,94 @@ func sayUsed(used []lab.Used) string {
 	return " (" + strings.Join(parts, ", ") + ")"
 }
 
-// argReadings puts a command's arguments where rule expressions find them.
-func (e *Engine) argReadings(now time.Time, cmd *lab.Command) []lab.Reading {
-	readings := make([]lab.Reading, len(e.rules.argNames))
-	for i, n := range e.rules.argNames {
+// argReadings lays a command's arguments out where rule expressions find them.
+func (e *Engine) argReadings(now time.Time, cmd *lab.Command, buf []lab.Reading) []lab.Reading {
+	for _, n := range e.rules.argNames {
+		r := lab.Reading{}
 		if v, ok := cmd.Args[n]; ok {
-			readings[i] = lab.Reading{Value: v, Quality: lab.Good, Source: now, Received: now}
+			r = lab.Reading{Value: v, Quality: lab.Good, Source: now, Received: now}
 		}
+		buf = append(buf, r)
 	}
-	return readings
+	return buf
+}
+
+// see keeps the latest time that was seen: what ends by time ends, whatever
+// becomes of a clock.
+func (e *Engine) see(now time.Time) {
+	if now.After(e.high) {
+		e.high = now
+	}
 }
 
 func (e *Engine) loadArgs(args []lab.Reading) {
 	copy(e.slots[e.rules.argBase:], args)
 }
 
-// Done ends a command's reservation, whatever its outcome.
-func (e *Engine) Done(command string) {
+// End is what a command that is over has done, for the rules that count.
+type End uint8
+
+// The ends. The zero End is the careful one.
+const (
+	MaybeDone   End = iota // in doubt, unknown, failed after the first byte: counts the worse way until Settle
+	NothingDone            // not sent, refused: its reservation is released
+	AllDone                // confirmed
+	PartDone               // a part, the amount
+)
+
+// Done ends a command's permit, and its reservation by what it has done. An
+// amount belongs to PartDone; without one it counts as done in full.
+func (e *Engine) Done(now time.Time, command string, end End, amount *lab.Quantity) {
 	for i, o := range e.out {
-		if o.cmd.ID == command {
-			o.permit.revoke("the command is done")
-			e.out = append(e.out[:i], e.out[i+1:]...)
+		if o.cmd.ID != command {
+			continue
+		}
+		o.permit.revoke("the command is done")
+		e.out = slices.Delete(e.out, i, i+1)
+		if end == MaybeDone {
+			e.doubts[command] = o.cmd
 			return
 		}
+		e.settle(now, o.cmd, end, amount)
+		return
+	}
+}
+
+// Settle resolves a command in doubt.
+func (e *Engine) Settle(now time.Time, command string, end End, amount *lab.Quantity) {
+	if cmd := e.doubts[command]; cmd != nil && end != MaybeDone {
+		delete(e.doubts, command)
+		e.settle(now, cmd, end, amount)
+	}
+}
+
+// Remember restores a command that the journal says was allowed. It is in
+// doubt until Settle.
+func (e *Engine) Remember(at time.Time, cmd *lab.Command) {
+	if e.lab.CommandSpec(cmd.Target) == nil || e.underWay(cmd.ID) || e.doubts[cmd.ID] != nil {
+		return
+	}
+	c := *cmd
+	e.doubts[cmd.ID] = &c
+	e.reserve(at, &c, false)
+}
+
+// settle lets what was reserved count for what it was.
+func (e *Engine) settle(now time.Time, cmd *lab.Command, end End, amount *lab.Quantity) {
+	for _, r := range e.rules.byCommand[cmd.Target] {
+		switch r.Kind {
+		case BudgetRule, LimitRule:
+			e.spent(now, r, cmd, end, amount)
+		case ZoneRule:
+			e.unclaim(r, cmd, end)
+		}
+	}
+	if end == NothingDone {
+		e.unmark(cmd.ID)
+		return
+	}
+	if end == AllDone {
+		e.confirmed(now, cmd)
 	}
 }
 
@@ -288,5 +442,8 @@ func (e *Engine) Scope(run string, limits []string) error {
 	return nil
 }
 
-// Unscope ends a run's own limits.
-func (e *Engine) Unscope(run string) { delete(e.scoped, run) }
+// Unscope ends a run: its own limits, and what it holds until its end.
+func (e *Engine) Unscope(run string) {
+	delete(e.scoped, run)
+	e.endOfRun(run)
+}

@@ -21,7 +21,13 @@ func (e *Engine) Order(target lab.CommandID, origin Origin, why string) (*Order,
 	case origin != OriginStopsWith && !slices.ContainsFunc(e.lab.Instrument(target.Instrument).Safe, func(s lab.SafeStep) bool { return s.Command == target }):
 		return nil, lab.Ef(op, target.Instrument, lab.KindDenied, target.String()+" is not in the instrument's safe list")
 	}
-	return &Order{target, origin, why}, nil
+	o := &Order{target: target, origin: origin, why: why}
+	for _, s := range e.lab.Instrument(target.Instrument).Safe {
+		if s.Command == target && origin != OriginStopsWith && o.args == nil {
+			o.args = s.Args
+		}
+	}
+	return o, nil
 }
 
 // stopsSomething reports whether a safe command is the stop of a command that
@@ -42,7 +48,10 @@ func (e *Engine) SafeState(instrument string, origin Origin, why string) []*Orde
 	var orders []*Order
 	if in := e.lab.Instrument(instrument); in != nil {
 		for _, s := range in.Safe {
-			if o, err := e.Order(s.Command, origin, why); err == nil {
+			if s.Wait > 0 {
+				orders = append(orders, &Order{wait: s.Wait, origin: origin, why: why})
+			} else if o, err := e.Order(s.Command, origin, why); err == nil {
+				o.args = s.Args
 				orders = append(orders, o)
 			}
 		}

@@ -37,8 +37,16 @@ func (e *Engine) latch(l *Latch) {
 func (e *Engine) setGroup(group string, tripped bool, now time.Time) {
 	if slot, ok := e.rules.groups[group]; ok && (e.slots[slot].Value != lab.BoolValue(tripped)) {
 		e.slots[slot] = lab.Reading{Value: lab.BoolValue(tripped), Quality: lab.Good, Source: now, Received: now}
+		e.flag(slot)
 		for _, t := range e.touched[slot] {
-			t.next = time.Time{}
+			e.schedule(t, atOnce) // with the next Tick
+		}
+		for _, o := range e.out {
+			for i := range o.held {
+				if slices.Contains(o.held[i].program.Slots(), slot) {
+					o.held[i].next = atOnce
+				}
+			}
 		}
 	}
 }
@@ -95,7 +103,7 @@ func (e *Engine) Stop(now time.Time, instrument, who, reason string) Latch {
 }
 
 // Reset clears a latch. It is refused while the rule's inputs are unknown or
-// still trip it: a person can't talk a sensor away.
+// not yet healthy: a person can't talk a sensor away.
 func (e *Engine) Reset(now time.Time, rule string) error {
 	if !e.latched(rule) {
 		var have []string
@@ -108,18 +116,63 @@ func (e *Engine) Reset(now time.Time, rule string) error {
 		}
 		return lab.Ef("safety: reset", "", lab.KindInvalid, say)
 	}
-	for _, t := range e.trips {
-		if t.rule.ID != rule {
-			continue
+	if t := e.tripOf(rule); t != nil {
+		if why := e.unhealthy(now, t); why != "" {
+			return lab.Ef("safety: reset", "", lab.KindDenied, fmt.Sprintf("%s can't be reset: %s", rule, why))
 		}
-		if truth := t.rule.expr.Truth(t.windows, e.env(now)); truth != expr.False {
-			say := fmt.Sprintf("%s can't be reset: %s is %s", rule, t.rule.expr.Source().Text, map[expr.Truth]string{expr.True: "still true", expr.Unknown: "unknown"}[truth])
-			return lab.Ef("safety: reset", "", lab.KindDenied, say)
-		}
-		t.unknownSince, t.knownSince = time.Time{}, now
+		t.trueSince = time.Time{} // how long it was unknown is only made good by as much good data
 	}
 	e.DropLatch(rule)
 	return nil
+}
+
+func (e *Engine) tripOf(rule string) *tripState {
+	for _, t := range e.trips {
+		if t.rule.ID == rule && t.rule.Kind == TripRule {
+			return t
+		}
+	}
+	return nil
+}
+
+// unhealthy says why a trip can't be reset now; empty where it can.
+func (e *Engine) unhealthy(now time.Time, t *tripState) string {
+	env := e.env(now)
+	switch truth := t.rule.expr.Truth(t.windows, &env); truth {
+	case expr.True:
+		return t.rule.expr.Source().Text + " is still true"
+	case expr.Unknown:
+		return t.rule.expr.Source().Text + " is unknown"
+	}
+	if t.rule.healthy != nil {
+		if truth := t.rule.healthy.Truth(t.healthy, &env); truth != expr.True {
+			return fmt.Sprintf("%s is %s", t.rule.healthy.Source().Text, word(truth))
+		}
+	}
+	return ""
+}
+
+// TripStatus is a latch as people see it: its inputs now, beside those of
+// then, and whether a reset would be taken.
+type TripStatus struct {
+	Latch
+	Now     []lab.Used `json:"now,omitempty"`
+	Healthy bool       `json:"healthy"`
+	Why     string     `json:"why,omitempty"` // why a reset would be refused
+}
+
+// Trips lists the latches, oldest first, as they stand now.
+func (e *Engine) Trips(now time.Time) []TripStatus {
+	var list []TripStatus
+	for _, l := range e.latches {
+		s := TripStatus{Latch: *l, Healthy: true}
+		if t := e.tripOf(l.Rule); t != nil {
+			s.Now, s.Why = e.used(now, t.rule.expr), e.unhealthy(now, t)
+			s.Healthy = s.Why == ""
+		}
+		list = append(list, s)
+	}
+	return list
 }
 
 // DropLatch takes a latch back that the journal says was reset.

@@ -93,7 +93,7 @@ func (p *parser) guardChange(id lab.PropertyID, lim lab.Limit, cmd lab.CommandID
 		parts = append(parts, bound(low, ">=", lim.Min))
 	}
 	src := lab.Source{Text: strings.Join(parts, " and "), Pos: lim.Pos}
-	prog, err := expr.Compile(src, ruleScope{p.rules, p.commonArgs([]lab.CommandID{cmd})})
+	prog, err := expr.Compile(src, ruleScope{rules: p.rules, args: p.commonArgs([]lab.CommandID{cmd})})
 	if err != nil {
 		p.add(lim.Pos, "bad_expression", "", "the limit on %s, applied to %s, would read %s: %v", id, cmd, src.Text, err)
 		return

@@ -67,7 +67,7 @@ func TestArgumentLimit(t *testing.T) {
 	} {
 		x := d.decide(t0, c.command)
 		if c.refusal == "" {
-			d.engine.Done("c" + itoa(d.n))
+			d.engine.Done(t0, "c"+itoa(d.n), safety.AllDone, nil)
 			d.allowed(x)
 			continue
 		}
@@ -85,7 +85,7 @@ func TestArgumentLimit(t *testing.T) {
 		if y := d.engine.Decide(t0, again, 1); y.Permit == nil {
 			t.Errorf("%s: %s is refused too: %v", c.command, i.Nearest, y.Refusals)
 		}
-		d.engine.Done(again.ID)
+		d.engine.Done(t0, again.ID, safety.AllDone, nil)
 	}
 	for _, v := range []lab.Value{{}, lab.TextValue("0.1"), lab.BoolValue(true)} {
 		cmd := d.command("pump_a.dose volume=0.1 mL, rate=1 mL/min")

@@ -113,9 +113,19 @@ const (
 // stop is never too late.
 type Order struct {
 	target lab.CommandID
+	args   map[string]lab.Value
+	wait   time.Duration
 	origin Origin
 	why    string
 }
+
+// Args are the command's arguments, complete and in the class's units. Nobody
+// may change them.
+func (o *Order) Args() map[string]lab.Value { return o.args }
+
+// Wait is how long the orders after this one wait; an order that waits has no
+// target.
+func (o *Order) Wait() time.Duration { return o.wait }
 
 // Target is the command that the order is for.
 func (o *Order) Target() lab.CommandID { return o.target }

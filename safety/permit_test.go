@@ -83,7 +83,7 @@ func TestPermitEnds(t *testing.T) {
 		if got := p.NotAfter().Sub(t0).Round(time.Millisecond); got != time.Duration(c.until)*time.Millisecond {
 			t.Errorf("%+v: until %s", c, got)
 		}
-		d.engine.Done(cmd.ID)
+		d.engine.Done(t0, cmd.ID, safety.AllDone, nil)
 		if p.Spend(cmd, 1, at(c.now)) == nil {
 			t.Error("it opens after the command is done")
 		}
@@ -116,7 +116,7 @@ func TestSpendOnce(t *testing.T) {
 		if won.Load() > 1 {
 			t.Fatalf("spent %d times", won.Load())
 		}
-		d.engine.Done(cmd.ID)
+		d.engine.Done(t0, cmd.ID, safety.AllDone, nil)
 	}
 }
 

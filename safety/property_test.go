@@ -165,8 +165,8 @@ func TestMoreRulesNeverAllowMore(t *testing.T) {
 			if a.Permit != nil && b.Permit != nil && b.Permit.NotAfter().After(a.Permit.NotAfter()) {
 				t.Fatal("with more rules the permit lasts longer")
 			}
-			few.Done(cmd.ID)
-			many.Done(cmd.ID)
+			few.Done(t0, cmd.ID, safety.AllDone, nil)
+			many.Done(t0, cmd.ID, safety.AllDone, nil)
 		}
 	})
 }

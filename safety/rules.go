@@ -312,6 +312,7 @@ func (r *Rules) maxAge(slot int) time.Duration {
 type ruleScope struct {
 	rules *Rules
 	args  map[string]lab.Type // nil: no arguments here
+	self  string              // what self stands for: instrument.component; empty: nothing
 }
 
 func (r *Rules) scope() expr.Scope { return ruleScope{rules: r} }
@@ -325,6 +326,12 @@ func (s ruleScope) Lookup(name string) (expr.Symbol, error) {
 		}
 		i := sort.SearchStrings(s.rules.argNames, arg)
 		return expr.Symbol{Slot: s.rules.argBase + i, Type: t}, nil
+	}
+	if member, ok := strings.CutPrefix(name, "self."); ok {
+		if s.self == "" {
+			return expr.Symbol{}, fmt.Errorf("%s: self is the component of a rule with for, or of a permissive's command", name)
+		}
+		name = s.self + "." + member
 	}
 	if strings.HasPrefix(name, "args.") {
 		return expr.Symbol{}, fmt.Errorf("%s: only a rule about commands has their arguments", name)

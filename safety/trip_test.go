@@ -109,7 +109,7 @@ func TestMitigationPassesOnce(t *testing.T) {
 		t.Error("it mitigates")
 	}
 	d.allowed(d.decide(at(10), quench))
-	d.engine.Done("c1")
+	d.engine.Done(t0, "c1", safety.AllDone, nil)
 	if d.engine.Mitigates(d.target("quench.dose")) {
 		t.Error("it has mitigated")
 	}

@@ -225,7 +225,7 @@ func (l *link) Stop(ctx context.Context, order *safety.Order) (drivers.Result, e
 	if err := ctx.Err(); err != nil {
 		return drivers.Result{}, lab.E(op, target.Instrument, lab.KindNotSent, err)
 	}
-	return l.do(op, &lab.Command{Target: target})
+	return l.do(op, &lab.Command{Target: target, Args: order.Args()})
 }
 
 // do hands a command to the device.

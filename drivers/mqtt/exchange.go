@@ -88,8 +88,8 @@ func (l *Link) Stop(ctx context.Context, order *safety.Order) (drivers.Result, e
 	if err != nil {
 		return drivers.Result{}, err
 	}
-	if c.spec.Effect != lab.Safe || len(c.wire.Inputs) > 0 {
-		return drivers.Result{}, lab.Ef(op, l.plan.name, lab.KindInvalid, order.Target().String()+" is no safe command without arguments")
+	if c.spec.Effect != lab.Safe {
+		return drivers.Result{}, lab.Ef(op, l.plan.name, lab.KindInvalid, order.Target().String()+" is no safe command")
 	}
 	var first drivers.Result
 	var firstErr error
@@ -108,7 +108,7 @@ func (l *Link) Stop(ctx context.Context, order *safety.Order) (drivers.Result, e
 		}
 		now := l.cfg.Clock.Now()
 		id := fmt.Sprintf("stop-%d-%d", now.UnixNano(), l.orders.Add(1))
-		payload, err := c.payload(id, nil, now.Add(stopExpires))
+		payload, err := c.payload(id, order.Args(), now.Add(stopExpires))
 		if err != nil {
 			return drivers.Result{}, lab.E(op, l.plan.name, lab.KindInvalid, err)
 		}

@@ -61,8 +61,12 @@ func (l *Link) Stop(ctx context.Context, order *safety.Order) (drivers.Result, e
 		return drivers.Result{}, lab.Ef(op, target.Instrument, lab.KindInvalid, "it is not on this link")
 	}
 	c := d.commands[member{target.Component, target.Command}]
-	if c == nil || c.spec.Effect != lab.Safe || len(c.wire.Inputs) > 0 {
-		return drivers.Result{}, lab.Ef(op, target.Instrument, lab.KindInvalid, target.String()+" is no safe command without arguments")
+	if c == nil || c.spec.Effect != lab.Safe {
+		return drivers.Result{}, lab.Ef(op, target.Instrument, lab.KindInvalid, target.String()+" is no safe command")
+	}
+	args, err := c.arguments(order.Args())
+	if err != nil {
+		return drivers.Result{}, lab.E(op, target.Instrument, lab.KindInvalid, err)
 	}
 	var first drivers.Result
 	var firstErr error
@@ -79,7 +83,7 @@ func (l *Link) Stop(ctx context.Context, order *safety.Order) (drivers.Result, e
 				return first, err
 			}
 		}
-		r, err := s.exchange(ctx, op, d, c, nil, l.cfg.Clock.Now())
+		r, err := s.exchange(ctx, op, d, c, args, l.cfg.Clock.Now())
 		if err == nil || lab.KindOf(err) == lab.KindDeviceRefused || try == 1 || ctx.Err() != nil {
 			return r, err
 		}

@@ -242,7 +242,7 @@ func (l *link) Stop(ctx context.Context, order *safety.Order) (drivers.Result, e
 			err = context.Cause(ctx)
 			break
 		}
-		if err = l.stopOnce(ctx, u, target, &res); err == nil {
+		if err = l.stopOnce(ctx, u, &lab.Command{Target: target, Args: order.Args()}, &res); err == nil {
 			break
 		}
 	}
@@ -264,7 +264,7 @@ func (l *link) Stop(ctx context.Context, order *safety.Order) (drivers.Result, e
 }
 
 // stopOnce sends a safe command once.
-func (l *link) stopOnce(ctx context.Context, u *unit, target lab.CommandID, res *drivers.Result) error {
+func (l *link) stopOnce(ctx context.Context, u *unit, cmd *lab.Command, res *drivers.Result) error {
 	if l.port == nil {
 		if err := l.open(ctx); err != nil {
 			return err
@@ -273,7 +273,7 @@ func (l *link) stopOnce(ctx context.Context, u *unit, target lab.CommandID, res 
 	if u.bound == nil {
 		return u.broken
 	}
-	p, err := u.bound.Encode(&lab.Command{Target: target})
+	p, err := u.bound.Encode(cmd)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ const replyWithin = 100 * time.Millisecond
 
 func pump(name, path, addr string) *lab.Instrument {
 	return &lab.Instrument{Name: name, Profile: drivertest.SyringePump(), Link: map[string]string{"port": path, "address": addr},
-		Settings: map[string]lab.Value{"diameter": lab.NumberValue(lab.Q(14.43, "mm"))}, Safe: []lab.CommandID{{Instrument: name, Component: "pump", Command: "stop"}}}
+		Settings: map[string]lab.Value{"diameter": lab.NumberValue(lab.Q(14.43, "mm"))}, Safe: []lab.SafeStep{{Command: lab.CommandID{Instrument: name, Component: "pump", Command: "stop"}}}}
 }
 
 func stage(path string) *lab.Instrument {

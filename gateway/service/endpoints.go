@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -15,13 +14,6 @@ import (
 // replyFunc sends an answer; it is the Reply token of the core's requests. It
 // must not block.
 type replyFunc func(document any)
-
-// outgoing is a document on its way to the bus.
-type outgoing struct {
-	subject string
-	data    []byte
-	reply   func([]byte) error
-}
 
 // stamper adds the envelope to documents.
 type stamper struct {
@@ -62,62 +54,6 @@ func (s *stamper) document(now time.Time, doc any) any {
 	return doc
 }
 
-// publish puts a document of the core on its subject.
-func (s *Service) publish(now time.Time, doc any) {
-	subject := ""
-	switch d := doc.(type) {
-	case messages.Outcome:
-		subject = bus.Outcome(s.o.Lab.Name, s.o.Name, d.Instrument)
-	case messages.Safety:
-		subject = bus.Safety(s.o.Lab.Name, s.o.Name, d.What)
-		if d.Priority == "critical" || d.What == messages.SafetyRefusal {
-			s.o.Log(d.What + ": " + d.Say)
-		}
-	}
-	s.out.Put(outgoing{subject: subject, data: messages.Body(s.stamp.document(now, doc))})
-}
-
-// publishReadings sends telemetry, at most one reading a property and period.
-func (s *Service) publishReadings(now time.Time, samples []lab.Sample) {
-	for _, x := range samples {
-		if now.Sub(s.seen[x.ID]) < s.core.Telemetry(x.ID.Instrument) {
-			continue
-		}
-		s.seen[x.ID] = now
-		doc := s.stamp.document(now, messages.Telemetry{Instrument: x.ID.Instrument, Component: x.ID.Component, Property: x.ID.Property, Reading: x.Reading})
-		s.out.Put(outgoing{subject: bus.Telemetry(s.o.Lab.Name, s.o.Name, x.ID.Instrument, x.ID.Component, x.ID.Property), data: messages.Body(doc)})
-	}
-}
-
-// runPublisher is the one goroutine that writes to the bus, so that a bus that
-// hangs never holds up the core. What can't be published is lost: the journal
-// has it, and outcomes can be asked for.
-func (s *Service) runPublisher(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.out.Ready():
-		}
-		items := s.out.Take()
-		if drop := len(items) - maxLive; drop > 0 {
-			s.o.Log(fmt.Sprintf("the bus is slow: %d documents were not published", drop))
-			items = items[drop:]
-		}
-		for _, o := range items {
-			var err error
-			if o.reply != nil {
-				err = o.reply(o.data)
-			} else {
-				err = s.o.Bus.Publish(ctx, o.subject, o.data)
-			}
-			if err != nil && ctx.Err() == nil {
-				s.o.Log(fmt.Sprintf("not published on %s: %v", o.subject, err))
-			}
-		}
-	}
-}
-
 // subscribe opens the gateway's endpoints. Handlers only enqueue.
 func (s *Service) subscribe(ctx context.Context) error {
 	name := s.o.Lab.Name
@@ -142,23 +78,34 @@ func (s *Service) subscribe(ctx context.Context) error {
 func (s *Service) replyTo(m lab.Message) replyFunc {
 	return func(doc any) {
 		if m.Reply != nil {
-			s.out.Put(outgoing{subject: m.Subject, data: messages.Body(doc), reply: m.Reply})
+			s.out.put(outgoing{subject: m.Subject, data: messages.Body(doc), reply: m.Reply})
 		}
 	}
 }
+
+// full reports whether so much waits that no more is taken from the bus.
+func (s *Service) full() bool {
+	return s.events.Len() > maxWaiting || s.appends.Len() > maxWaiting || s.out.full()
+}
+
+var full = lab.Issues{{Code: "busy", Say: "the gateway is full", Hint: "try again in a second"}}
 
 func (s *Service) onCommand(m lab.Message) {
 	reply := s.replyTo(m)
 	refuse := func(id string, is lab.Issues) {
 		reply(s.stamp.document(s.o.Clock.Now(), messages.CommandReply{Command: id, State: lab.Refused, Issues: is}))
 	}
-	var query struct{ messages.OutcomeQuery }
-	if is := messages.Decode(m.Data, &query.OutcomeQuery); len(is) == 0 && query.Kind == messages.KindOutcomeQuery {
-		s.events.Put(gateway.OutcomeAsked{Command: query.Command, Reply: reply})
-		return
-	}
 	var c messages.Command
 	is := messages.Decode(m.Data, &c)
+	if c.Kind == messages.KindOutcomeQuery {
+		var query messages.OutcomeQuery
+		if is = messages.Decode(m.Data, &query); len(is) == 0 {
+			if !s.full() { // else it is asked again
+				s.events.Put(gateway.OutcomeAsked{Command: query.Command, Reply: reply})
+			}
+			return
+		}
+	}
 	if len(is) == 0 && c.Kind != messages.KindCommand {
 		is = lab.Issues{{Code: "wrong_kind", Path: "kind", Got: c.Kind, Allowed: messages.KindCommand, Say: "this is no " + messages.KindCommand}}
 	}
@@ -168,8 +115,8 @@ func (s *Service) onCommand(m lab.Message) {
 	switch {
 	case len(is) > 0:
 		refuse(c.ID, is)
-	case s.events.Len() > maxLive:
-		refuse(c.ID, lab.Issues{{Code: "busy", Say: "the gateway is full", Hint: "try again in a second"}})
+	case s.full():
+		refuse(c.ID, full)
 	default:
 		s.events.Put(gateway.Asked{Command: c.Lab(), Finally: c.Finally, Reply: reply})
 	}
@@ -181,6 +128,9 @@ func (s *Service) onLease(m lab.Message) {
 	is := messages.Decode(m.Data, &r)
 	if len(is) == 0 && m.Subject != bus.Lease(s.o.Lab.Name, s.o.Name, r.Instrument) {
 		is = lab.Issues{{Code: "wrong_value", Path: "instrument", Got: r.Instrument, Say: "the document names another instrument than its subject"}}
+	}
+	if len(is) == 0 && s.events.Len() > 2*maxWaiting { // a renewal has room when commands have none
+		is = full
 	}
 	if len(is) > 0 {
 		reply(s.stamp.document(s.o.Clock.Now(), messages.LeaseReply{Instrument: r.Instrument, Issues: is}))
@@ -197,57 +147,4 @@ func (s *Service) onStop(m lab.Message) {
 		r.Principal = "unknown"
 	}
 	s.events.Put(gateway.StopAsked{ID: r.ID, Instrument: r.Instrument, Principal: r.Principal, Reason: r.Reason, Reply: s.replyTo(m)})
-}
-
-// onControl serves what is the gateway's of the control subject: resets,
-// resolves and status. The rest is the runner's.
-func (s *Service) onControl(m lab.Message) {
-	who := bus.Sender(m.Subject)
-	reply := s.replyTo(m)
-	var r messages.Control
-	is := messages.Decode(m.Data, &r)
-	switch r.Action {
-	case messages.ControlReset, messages.ControlResolve, messages.ControlStatus, messages.ControlOutcome:
-	default:
-		return
-	}
-	refuse := func(say string) {
-		reply(s.stamp.document(s.o.Clock.Now(), messages.ControlReply{ID: r.ID, Say: say, Issues: is}))
-	}
-	if len(is) > 0 {
-		refuse(is[0].Say)
-		return
-	}
-	role := s.o.Role(who)
-	if (r.Action == messages.ControlReset || r.Action == messages.ControlResolve) && role != "operator" && role != "safety" {
-		refuse(fmt.Sprintf("%s is %s; only an operator or a safety officer may %s", who, orNobody(role), r.Action))
-		return
-	}
-	switch r.Action {
-	case messages.ControlReset:
-		s.events.Put(gateway.ResetAsked{ID: r.ID, Rule: r.Rule, Principal: who, Reason: r.Reason, Reply: reply})
-	case messages.ControlResolve:
-		s.events.Put(gateway.ResolveAsked{ID: r.ID, Command: r.Command, As: r.As, Principal: who, Reason: r.Reason, Reply: reply})
-	case messages.ControlStatus:
-		s.events.Put(gateway.StatusAsked{Reply: replyFunc(func(doc any) {
-			c := doc.(messages.ControlReply)
-			c.ID = r.ID
-			reply(c)
-		})})
-	case messages.ControlOutcome:
-		s.events.Put(gateway.OutcomeAsked{Command: r.Command, Reply: replyFunc(func(doc any) {
-			c := doc.(messages.CommandReply)
-			reply(s.stamp.document(s.o.Clock.Now(), messages.ControlReply{ID: r.ID, OK: c.Known, Say: "command " + r.Command, Outcome: c.Outcome, Issues: c.Issues}))
-		})})
-	}
-}
-
-func orNobody(role string) string {
-	switch role {
-	case "":
-		return "nobody this lab knows"
-	case "agent", "operator":
-		return "an " + role
-	}
-	return "a " + role
 }

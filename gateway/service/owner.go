@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -37,15 +36,6 @@ type owner struct {
 	silent   map[string]time.Time // instruments that do not answer, until when they are left alone
 	failures map[string]int
 }
-
-// stop is a safe command that waits. One that the link could not send is
-// tried again on a fresh connection.
-type stop struct {
-	gateway.Lane
-	tries int
-}
-
-const stopTries = 3
 
 type refreshRequest struct {
 	ids  []lab.PropertyID
@@ -119,36 +109,6 @@ func (o *owner) nudge() {
 	case o.wake <- struct{}{}:
 	default:
 	}
-}
-
-// lane hands over a stop: it goes before everything, and breaks off the call
-// under way. A link that ignores that is closed, and reopened stop first.
-func (o *owner) lane(a gateway.Lane) {
-	o.mu.Lock()
-	o.stops = append(o.stops, stop{Lane: a})
-	if o.breakOff == nil {
-		o.breakOff = time.AfterFunc(breakOffAfter, o.interruptCall)
-	}
-	if o.wedged == nil && !o.stopping {
-		o.wedged = time.AfterFunc(wedgeWithin, o.breakOpen)
-	}
-	o.mu.Unlock()
-	o.nudge()
-}
-
-// interruptCall breaks off the call that a stop waits for.
-func (o *owner) interruptCall() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.interrupt != nil && len(o.stops) > 0 {
-		o.interrupt()
-	}
-}
-
-// breakOpen closes a link under a call that does not come back.
-func (o *owner) breakOpen() {
-	o.Lost("", errors.New("it did not come back for a stop, and was closed"))
-	_ = o.link.Close() // an error here means that it is closed already
 }
 
 func (o *owner) send(a gateway.Send) {
@@ -286,117 +246,6 @@ func (o *owner) call(ctx context.Context, within time.Duration, f func(context.C
 	return err
 }
 
-// doStop sends one stop. An error means that the link could not: the stop
-// waits at the front for the next connection.
-func (o *owner) doStop(ctx context.Context, a stop) error {
-	ctx, cancel := context.WithTimeout(ctx, stopWithin)
-	defer cancel()
-	o.setStopping(true)
-	watchdog := time.AfterFunc(stopWithin+wedgeWithin, o.breakOpen)
-	r, err := o.link.Stop(ctx, a.Order)
-	watchdog.Stop()
-	o.setStopping(false)
-	kind := lab.KindOf(err)
-	if a.tries++; err != nil && (kind == lab.KindNotSent || kind == lab.KindUnavailable) && a.tries < stopTries {
-		o.mu.Lock()
-		o.stops = append([]stop{a}, o.stops...)
-		o.mu.Unlock()
-		return err
-	}
-	o.s.events.Put(gateway.LaneDone{ID: a.ID, Acked: r.Acked, Err: err})
-	// What the stop did is wanted now, not at the next poll.
-	for _, p := range o.polls {
-		if p.instrument == a.Order.Target().Instrument {
-			p.next = time.Time{}
-		}
-	}
-	return nil
-}
-
-func (o *owner) setStopping(on bool) {
-	o.mu.Lock()
-	o.stopping = on
-	o.mu.Unlock()
-}
-
-// doSend sends one command and stores what it returned before it says so.
-func (o *owner) doSend(ctx context.Context, a gateway.Send) {
-	var r drivers.Result
-	err := o.call(ctx, exchangeIn, func(ctx context.Context) (err error) {
-		r, err = o.link.Exchange(ctx, &a.Command, a.Permit)
-		return err
-	})
-	for name, v := range r.Values {
-		if err != nil || v.Kind != lab.Blob || v.Blob == nil {
-			continue
-		}
-		hash, perr := o.s.o.Blobs.Put(ctx, v.Blob.Bytes)
-		if perr != nil {
-			err = lab.E("gateway/service: store", a.Command.Target.Instrument, lab.KindOutcomeUnknown, fmt.Errorf("%s: %w", name, perr))
-			continue
-		}
-		v.Blob = &lab.BlobRef{Hash: hash, Media: v.Blob.Media, Size: len(v.Blob.Bytes), Meta: v.Blob.Meta}
-		r.Values[name] = v
-	}
-	o.s.events.Put(gateway.Exchanged{Command: a.Command.ID, Acked: r.Acked, Values: r.Values, Sent: r.Sent, Err: err})
-	for _, p := range o.polls {
-		if p.instrument == a.Command.Target.Instrument {
-			p.next = time.Time{}
-		}
-	}
-}
-
-func (o *owner) doRefresh(ctx context.Context, r refreshRequest) error {
-	byInstrument := map[string][]lab.PropertyID{}
-	for _, id := range r.ids {
-		byInstrument[id.Instrument] = append(byInstrument[id.Instrument], id)
-	}
-	for _, in := range o.instruments {
-		ids := byInstrument[in.Name]
-		if len(ids) == 0 || !o.s.o.Clock.Now().Before(r.by) {
-			continue
-		}
-		if err := o.read(ctx, in.Name, ids); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// read asks one instrument and puts what it says into the slots. An error is
-// the link's; an instrument that is silent is demoted.
-func (o *owner) read(ctx context.Context, instrument string, ids []lab.PropertyID) error {
-	if until, ok := o.silent[instrument]; ok {
-		if o.s.o.Clock.Now().Before(until) {
-			return nil
-		}
-		o.identify(ctx, o.instrument(instrument))
-		if _, still := o.silent[instrument]; still {
-			return nil
-		}
-	}
-	var samples []lab.Sample
-	err := o.call(ctx, readWithin, func(ctx context.Context) (err error) {
-		samples, err = o.link.Read(ctx, instrument, ids)
-		return err
-	})
-	o.s.slots.put(samples)
-	if err != nil && (o.stopPending() || lab.KindOf(err) == lab.KindCancelled) {
-		return nil // a stop broke it off; the link itself may be well
-	}
-	if err != nil {
-		return err
-	}
-	dead := len(samples) > 0
-	for _, s := range samples {
-		dead = dead && s.Reading.Quality == lab.Bad
-	}
-	if dead && !o.stopPending() {
-		o.demote(instrument, fmt.Errorf("none of its %d properties could be read", len(samples)))
-	}
-	return nil
-}
-
 // checkEpochs reports devices that may have lost their state.
 func (o *owner) checkEpochs(ctx context.Context) {
 	for _, in := range o.instruments {
@@ -413,31 +262,6 @@ func (o *owner) instrument(name string) *lab.Instrument {
 		}
 	}
 	return nil
-}
-
-func (o *owner) nextStop() (stop, bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.wedged != nil {
-		o.wedged.Stop()
-		o.wedged = nil
-	}
-	if o.breakOff != nil {
-		o.breakOff.Stop()
-		o.breakOff = nil
-	}
-	if len(o.stops) == 0 {
-		return stop{}, false
-	}
-	a := o.stops[0]
-	o.stops = o.stops[1:]
-	return a, true
-}
-
-func (o *owner) stopPending() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.stops) > 0
 }
 
 func (o *owner) nextSend() (gateway.Send, bool) {
@@ -460,28 +284,6 @@ func (o *owner) nextRefresh() (refreshRequest, bool) {
 	r := o.refreshes[0]
 	o.refreshes = o.refreshes[1:]
 	return r, true
-}
-
-// nextPoll is the poll that has been due for longest, or how long until one is.
-func (o *owner) nextPoll() (*poll, time.Duration) {
-	now := o.s.o.Clock.Now()
-	var first *poll
-	for _, p := range o.polls {
-		if until, silent := o.silent[p.instrument]; silent && p.next.Before(until) {
-			p.next = until
-		}
-		if first == nil || p.next.Before(first.next) {
-			first = p
-		}
-	}
-	if first == nil {
-		return nil, time.Second
-	}
-	if wait := first.next.Sub(now); wait > 0 {
-		return nil, wait
-	}
-	first.next = now.Add(first.every)
-	return first, 0
 }
 
 func (o *owner) takeLost() error {

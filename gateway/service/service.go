@@ -3,7 +3,8 @@
 //
 // Goroutines: one runs the core and is the only one that calls it; one owns
 // each link and is the only one that calls it; one hands entries to the
-// journal. They wait neither for each other nor for the bus: readings pass
+// journal, one publishes, one stores bytes, one reads files, one watches the
+// clock. They wait neither for each other nor for the bus: readings pass
 // through latest-value slots, everything else through mailboxes. Run starts
 // them all and joins them all.
 package service
@@ -26,7 +27,8 @@ type Blobs interface {
 	Put(ctx context.Context, data []byte) (hash string, err error)
 }
 
-// Options make a Service. Everything is mandatory but Log and ControlSocket.
+// Options make a Service. Everything is mandatory but Vetted, LoadRules,
+// MaxLive, Log and ControlSocket.
 type Options struct {
 	Lab       *lab.Lab
 	Name      string // the gateway's
@@ -42,14 +44,20 @@ type Options struct {
 	Openers map[lab.LinkKind]drivers.Opener
 	Address func(*lab.Instrument) (map[string]string, error)
 	Role    func(principal string) string // agent, scientist, operator, safety; "" for nobody
+	// Vetted says until when a principal counts; zero: for ever. Nil: all do.
+	Vetted func(principal string) time.Time
+	// LoadRules reads the lab's interlocks again, for the same lab. Its error
+	// may be a lab.Issues. Nil: there is nothing to read.
+	LoadRules func() (*safety.Rules, error)
 
+	MaxLive       int          // commands between arrival and outcome; 0: gateway.DefaultMaxLive
 	ControlSocket string       // path of a local socket for stops when the bus is gone; empty: none
 	Log           func(string) // one line for people; nil: silent
 }
 
-// maxLive bounds the commands between arrival and outcome; more are refused
-// as busy. It bounds every mailbox too.
-const maxLive = 4096
+// maxWaiting bounds what waits in a mailbox for the core or the journal: more
+// is refused as busy where it comes from the bus.
+const maxWaiting = gateway.DefaultMaxLive
 
 // Service runs one gateway.
 type Service struct {
@@ -62,7 +70,9 @@ type Service struct {
 	owners  map[string]*owner // by instrument
 	stamp   stamper
 	seen    map[lab.PropertyID]time.Time // when a reading was last published
-	out     *mailbox.Box[outgoing]
+	out     *outbox
+	blobs   *mailbox.Box[storeRequest]
+	reloads *mailbox.Box[reloadRequest]
 	seq     uint64 // of journal entries
 	fatal   chan error
 }
@@ -79,13 +89,14 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if o.Log == nil {
 		o.Log = func(string) {}
 	}
-	core, err := gateway.New(gateway.Options{Lab: o.Lab, Name: o.Name, Rules: o.Rules, StartBy: o.StartBy, Encodable: o.Encodable})
+	core, err := gateway.New(gateway.Options{Lab: o.Lab, Name: o.Name, Rules: o.Rules, StartBy: o.StartBy, Encodable: o.Encodable, MaxLive: o.MaxLive})
 	if err != nil {
 		return nil, err
 	}
 	now := o.Clock.Now()
 	s := &Service{o: o, core: core, boot: o.IDs.New(now), events: mailbox.New[gateway.Event](), appends: mailbox.New[appendRequest](),
-		owners: map[string]*owner{}, seen: map[lab.PropertyID]time.Time{}, out: mailbox.New[outgoing](), fatal: make(chan error, 1)}
+		owners: map[string]*owner{}, seen: map[lab.PropertyID]time.Time{}, out: newOutbox(),
+		blobs: mailbox.New[storeRequest](), reloads: mailbox.New[reloadRequest](), fatal: make(chan error, 1)}
 	s.slots.readings = map[lab.PropertyID]lab.Reading{}
 	s.slots.ready = make(chan struct{}, 1)
 	s.stamp = stamper{lab: o.Lab.Name, origin: "gateway/" + o.Name, boot: s.boot, synthetic: o.Lab.Simulated}
@@ -143,6 +154,8 @@ func (s *Service) Run(ctx context.Context) error {
 	defer closeSocket()
 	start(s.runJournal)
 	start(s.runPublisher)
+	start(s.runBlobs)
+	start(s.runReloads)
 	s.act(ctx, s.o.Clock.Now(), s.core.Restored(s.o.Clock.Now()))
 	if err := s.subscribe(ctx); err != nil {
 		return err

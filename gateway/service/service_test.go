@@ -37,6 +37,7 @@ type bench struct {
 	socket  string
 	wedge   atomic.Bool // pump_a's next exchange hangs until its link is closed
 	opened  atomic.Int32
+	load    atomic.Pointer[func() (*safety.Rules, error)] // reads the interlocks again
 	clock   wall.Clock
 	ids     *wall.IDs
 }
@@ -166,7 +167,17 @@ func start(t *testing.T, j lab.Journal) *bench {
 		Clock: b.clock, IDs: b.ids, Bus: b.bus, Journal: b.journal, Blobs: journal.NewBlobs(dir),
 		Openers: map[lab.LinkKind]drivers.Opener{lab.LinkSerial: open, lab.LinkOPCUA: open, lab.LinkMQTT: open},
 		Address: func(in *lab.Instrument) (map[string]string, error) { return in.Link, nil },
-		Role:    func(p string) string { return map[string]string{"operator_1": "operator", "planner_1": "agent"}[p] }, ControlSocket: b.socket})
+		Role: func(p string) string {
+			return map[string]string{"operator_1": "operator", "operator_2": "operator", "planner_1": "agent", "planner_2": "agent"}[p]
+		},
+		Vetted: func(p string) time.Time {
+			if p == "operator_2" {
+				return time.Now().Add(-time.Second)
+			}
+			return time.Time{}
+		},
+		LoadRules:     func() (*safety.Rules, error) { return (*b.load.Load())() },
+		ControlSocket: b.socket})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,11 @@ import (
 // with action status) and answers each with one line. It needs no bus. Who
 // may open the socket's file may stop.
 
-const socketLine = 64 << 10 // bytes
+const (
+	socketLine  = 64 << 10        // bytes
+	socketIdle  = 2 * time.Second // for the next line to come, and for an answer to be taken
+	acceptAgain = 50 * time.Millisecond
+)
 
 // listenControl serves the local socket. The returned function removes it.
 func (s *Service) listenControl(ctx context.Context, start func(func(context.Context))) (func(), error) {
@@ -48,10 +52,18 @@ func (s *Service) acceptControl(ctx context.Context, l net.Listener) {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 	slots := make(chan struct{}, 16) // connections at once
-	for {
+	for ctx.Err() == nil {
 		conn, err := l.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // too many open files, perhaps: that passes, and then a stop must get through
+			s.o.Log(fmt.Sprintf("control socket: %v", err))
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptAgain):
+			}
+			continue
 		}
 		select {
 		case slots <- struct{}{}:
@@ -74,7 +86,10 @@ func (s *Service) serveControl(ctx context.Context, conn net.Conn) {
 	defer stop()
 	in := bufio.NewScanner(conn)
 	in.Buffer(nil, socketLine)
-	for in.Scan() {
+	for {
+		if err := conn.SetReadDeadline(time.Now().Add(socketIdle)); err != nil || !in.Scan() {
+			return // gone, or silent: its place is wanted
+		}
 		answer := make(chan any, 1)
 		reply := replyFunc(func(doc any) { answer <- doc })
 		var kind struct{ Kind, Action string }
@@ -87,8 +102,11 @@ func (s *Service) serveControl(ctx context.Context, conn net.Conn) {
 		case <-ctx.Done():
 			return
 		case doc := <-answer:
-			_ = conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
-			if _, err := conn.Write(append(messages.Body(doc), '\n')); err != nil {
+			err := conn.SetWriteDeadline(time.Now().Add(socketIdle))
+			if err == nil {
+				_, err = conn.Write(append(messages.Body(doc), '\n'))
+			}
+			if err != nil {
 				return
 			}
 		}

@@ -3,6 +3,7 @@ package journal
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -21,7 +22,7 @@ func TestPoison(t *testing.T) {
 	j := open(t, dir)
 	mustAppend(t, j, entry(1))
 	// Between two appends no writer runs: the answer came after its work.
-	j.w.commitFn = func() error { return errors.New("the disk is on fire") }
+	j.w.commitFn = func(*sql.Stmt, ...any) error { return errors.New("the disk is on fire") }
 	var wg sync.WaitGroup
 	for i := range 10 {
 		wg.Go(func() {
@@ -56,7 +57,7 @@ func TestPoisonReleasesWaiters(t *testing.T) {
 	j := open(t, t.TempDir())
 	mustAppend(t, j, entry(1))
 	hung, release := make(chan struct{}), make(chan struct{})
-	j.w.commitFn = func() error { close(hung); <-release; return errors.New("too late") }
+	j.w.commitFn = func(*sql.Stmt, ...any) error { close(hung); <-release; return errors.New("too late") }
 	failed := make(chan error, 2)
 	for range 2 {
 		go func() {
@@ -85,7 +86,7 @@ func TestAppendGivesUp(t *testing.T) {
 	mustAppend(t, j, entry(1))
 	commit := j.w.commitFn
 	hung, release := make(chan struct{}), make(chan struct{})
-	j.w.commitFn = func() error { close(hung); <-release; return commit() }
+	j.w.commitFn = func(s *sql.Stmt, args ...any) error { close(hung); <-release; return commit(s, args...) }
 	ctx, cancel := context.WithCancel(t.Context())
 	failed := make(chan error)
 	go func() {

@@ -23,7 +23,8 @@ import (
 // commit itself. So after a power cut the head may be behind the journal, which
 // proves nothing and hurts nothing; a head that is ahead of the journal shows
 // that entries are missing, because an entry is always durable before its head
-// is written. After a kill of the process alone, nothing is behind.
+// is written. After a kill of the process alone, no more than the last commit is
+// behind.
 type head struct {
 	N    uint64 `json:"n"` // counts writes; the slot with the larger one is newer
 	Seq  uint64 `json:"seq"`

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mattn/go-sqlite3"
+
 	"labgate/lab"
 )
 
@@ -156,15 +158,27 @@ func (j *Journal) commitAll(all bool) (left bool) {
 	}
 }
 
-// commitGroup writes a group in one transaction and answers its waiters.
+// commitGroup writes a group in one transaction, answers its waiters, and
+// then tells the head file: nobody who waits for the disk waits for that.
 func (j *Journal) commitGroup(group []request) {
 	results := make([]result, len(group))
+	before := j.Head()
 	err := j.Poisoned()
 	if err == nil {
 		if err = j.insert(group, results); err != nil {
 			j.fail(err)
 		}
 	}
+	j.answer(group, results, err)
+	if head := j.Head(); head.Seq > before.Seq {
+		if err := j.head.write(headOf(head), false); err != nil {
+			j.fail(err)
+		}
+	}
+}
+
+// answer tells the waiters of a group what became of their entries.
+func (j *Journal) answer(group []request, results []result, err error) {
 	for i, r := range group {
 		if r.reply == nil {
 			continue
@@ -187,15 +201,20 @@ func (j *Journal) insert(group []request, results []result) error {
 	}
 	j.commits.Add(1)
 	j.newest.Store(&head)
-	return j.head.write(headOf(head), false)
+	return nil
 }
 
 // writer owns the writing connection and its statements.
 type writer struct {
 	conn                             *sql.Conn
 	begin, commit, rollback, has, in *sql.Stmt
-	commitFn                         func() error // replaced by tests that need a disk that fails
+	many                             [maxAtOnce]*sql.Stmt          // inserts of 1, 2, … rows
+	commitFn                         func(*sql.Stmt, ...any) error // replaced by tests that need a disk that fails
 }
+
+// maxAtOnce is how many rows one statement takes. What one command commits
+// fits, and a statement outside a transaction is one of its own.
+const maxAtOnce = 4
 
 func newWriter(ctx context.Context, db *sql.DB) (*writer, error) {
 	conn, err := db.Conn(ctx)
@@ -215,13 +234,19 @@ func newWriter(ctx context.Context, db *sql.DB) (*writer, error) {
 			return nil, errors.Join(err, w.close())
 		}
 	}
-	w.commitFn = func() error { return runToEnd(w.commit) }
+	for i := range w.many {
+		text := "INSERT INTO entries (seq, hash, json) VALUES (?, ?, ?)" + strings.Repeat(", (?, ?, ?)", i)
+		if w.many[i], err = conn.PrepareContext(ctx, text); err != nil {
+			return nil, errors.Join(err, w.close())
+		}
+	}
+	w.commitFn = runToEnd
 	return w, nil
 }
 
 func (w *writer) close() error {
 	var errs []error
-	for _, s := range []*sql.Stmt{w.begin, w.commit, w.rollback, w.has, w.in} {
+	for _, s := range append(w.many[:], w.begin, w.commit, w.rollback, w.has, w.in) {
 		if s != nil {
 			errs = append(errs, s.Close())
 		}
@@ -238,12 +263,15 @@ func runToEnd(s *sql.Stmt, args ...any) error {
 // insert writes a group and commits it, unless there is nothing to commit. An
 // error leaves the file as it was before, as far as anybody can tell.
 func (w *writer) insert(group []request, results []result, head lab.Ref) (lab.Ref, error) {
+	if after, done, err := w.insertAtOnce(group, results, head); done || err != nil {
+		return after, err
+	}
 	if err := runToEnd(w.begin); err != nil {
 		return head, err
 	}
 	after, err := w.insertRows(group, results, head)
 	if err == nil && after.Seq > head.Seq {
-		if err = w.commitFn(); err == nil {
+		if err = w.commitFn(w.commit); err == nil {
 			return after, nil
 		}
 	}
@@ -251,6 +279,47 @@ func (w *writer) insert(group []request, results []result, head lab.Ref) (lab.Re
 		err = end
 	}
 	return head, err
+}
+
+// insertAtOnce writes a small group by one statement, which is its own
+// transaction. It reports false, and has done nothing, where the group is too
+// large or a key of it is there already.
+func (w *writer) insertAtOnce(group []request, results []result, head lab.Ref) (after lab.Ref, done bool, err error) {
+	n := 0
+	for _, r := range group {
+		n += len(r.rows)
+	}
+	if n == 0 || n > maxAtOnce {
+		return head, false, nil
+	}
+	refs := make([][]lab.Ref, len(group))
+	args := make([]any, 0, 3*n)
+	after = head
+	for i, r := range group {
+		for _, x := range r.rows {
+			var sum [sha256.Size]byte
+			after, sum = follow(after, x.json)
+			refs[i] = append(refs[i], after)
+			args = append(args, after.Seq, sum[:], string(x.json))
+		}
+	}
+	var failed sqlite3.Error
+	switch err := w.commitFn(w.many[n-1], args...); {
+	case errors.As(err, &failed) && failed.ExtendedCode == sqlite3.ErrConstraintUnique:
+		return head, false, nil
+	case err != nil:
+		return head, false, err
+	}
+	for i := range group {
+		results[i].refs = refs[i]
+	}
+	return after, true, nil
+}
+
+// follow is the place of an entry after another, with its hash.
+func follow(head lab.Ref, json []byte) (lab.Ref, [sha256.Size]byte) {
+	sum := chain(head.Hash, json)
+	return lab.Ref{Seq: head.Seq + 1, Hash: hex.EncodeToString(sum[:])}, sum
 }
 
 func (w *writer) insertRows(group []request, results []result, head lab.Ref) (lab.Ref, error) {
@@ -271,8 +340,8 @@ func (w *writer) insertRows(group []request, results []result, head lab.Ref) (la
 			r.rows = refusedNotes(entries, results[i].err)
 		}
 		for _, x := range r.rows {
-			sum := chain(head.Hash, x.json)
-			head = lab.Ref{Seq: head.Seq + 1, Hash: hex.EncodeToString(sum[:])}
+			var sum [sha256.Size]byte
+			head, sum = follow(head, x.json)
 			if err := runToEnd(w.in, head.Seq, sum[:], string(x.json)); err != nil {
 				return head, err
 			}

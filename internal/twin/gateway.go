@@ -2,6 +2,7 @@ package twin
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"labgate/drivers"
@@ -251,20 +252,18 @@ func (g *gatewayPart) controlled(principal string, data []byte) {
 	var c messages.Control
 	is := messages.Decode(data, &c)
 	to := g.answered("control", func(data []byte) { g.t.controlReplied(data) })
-	switch c.Action {
-	case messages.ControlReset, messages.ControlResolve:
-		role := ""
-		for _, p := range g.t.o.Principals {
-			if p.Name == principal {
-				role = p.Role
-			}
+	if !slices.Contains(messages.GatewayActions, c.Action) {
+		return
+	}
+	role := ""
+	for _, p := range g.t.o.Principals {
+		if p.Name == principal {
+			role = p.Role
 		}
-		if role != "operator" && role != "safety" {
-			to(messages.ControlReply{ID: c.ID, Say: fmt.Sprintf("%s is no operator and no safety officer", principal)})
-			return
-		}
-	case messages.ControlStatus, messages.ControlOutcome:
-	default:
+	}
+	asks := c.Action == messages.ControlStatus || c.Action == messages.ControlOutcome
+	if role != "operator" && role != "safety" && !asks {
+		to(messages.ControlReply{ID: c.ID, Say: fmt.Sprintf("%s is no operator and no safety officer", principal)})
 		return
 	}
 	if len(is) > 0 {
@@ -276,10 +275,32 @@ func (g *gatewayPart) controlled(principal string, data []byte) {
 		g.step(gateway.ResetAsked{ID: c.ID, Rule: c.Rule, Principal: principal, Reason: c.Reason, Reply: to})
 	case messages.ControlResolve:
 		g.step(gateway.ResolveAsked{ID: c.ID, Command: c.Command, As: c.As, Principal: principal, Reason: c.Reason, Reply: to})
-	case messages.ControlStatus:
-		g.step(gateway.StatusAsked{Reply: to})
+	case messages.ControlBypass:
+		until := g.t.clock.now
+		if c.For != nil {
+			if d, err := c.For.Duration(); err == nil {
+				until = until.Add(d)
+			}
+		}
+		g.step(gateway.BypassAsked{ID: c.ID, Rule: c.Rule, Principal: principal, Reason: c.Reason, Until: until, Reply: to})
+	case messages.ControlRearm:
+		g.step(gateway.UnbypassAsked{ID: c.ID, Rule: c.Rule, Principal: principal, Reason: c.Reason, Reply: to})
+	case messages.ControlAcknowledge:
+		g.step(gateway.AcknowledgeAsked{ID: c.ID, Rule: c.Rule, Principal: principal, Reply: to})
+	case messages.ControlReload:
+		g.step(gateway.RulesLoaded{Rules: g.t.o.Rules, ID: c.ID, Principal: principal, Reply: to})
+	case messages.ControlStatus, messages.ControlTrips:
+		g.step(gateway.StatusAsked{Brief: role == "agent" || role == "", Reply: reply(func(doc any) {
+			r, _ := doc.(messages.ControlReply)
+			r.ID = c.ID
+			to(r)
+		})})
 	case messages.ControlOutcome:
-		g.step(gateway.OutcomeAsked{Command: c.Command, Reply: reply(func(doc any) {
+		asker := principal
+		if role != "agent" && role != "" {
+			asker = ""
+		}
+		g.step(gateway.OutcomeAsked{Command: c.Command, Asker: asker, Reply: reply(func(doc any) {
 			r, _ := doc.(messages.CommandReply)
 			to(messages.ControlReply{ID: c.ID, OK: r.Known, Say: "command " + c.Command, Outcome: r.Outcome, Issues: r.Issues})
 		})})

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"labgate/lab"
@@ -72,6 +73,11 @@ func (r *runnerPart) act(a runner.Action) {
 	case runner.Answer:
 		a.Message.Envelope = r.envelope(messages.KindControlReply)
 		r.t.network.carry("runner", "reply/control", messages.Body(a.Message), func(data []byte) { r.t.controlReplied(data) })
+	case runner.LoadRules:
+		rules := r.t.o.Rules
+		r.t.after(0, func() {
+			r.step(runner.RulesLoaded{Rules: runner.Rules{Hash: rules.Hash, Preflight: preflight.With(rules)}})
+		})
 	case runner.Lease:
 		a.Request.Envelope = r.envelope("lease_request/v1")
 		serve := func(data []byte, receive func([]byte)) { r.t.gateway.lease(data, receive) }
@@ -204,8 +210,7 @@ func (r *runnerPart) read(data []byte, into any) bool {
 func (r *runnerPart) controlled(principal string, data []byte) {
 	var c messages.Control
 	is := messages.Decode(data, &c)
-	switch c.Action {
-	case messages.ControlReset, messages.ControlResolve, messages.ControlStatus, messages.ControlOutcome:
+	if slices.Contains(messages.GatewayActions, c.Action) {
 		return
 	}
 	if len(is) > 0 {

@@ -111,6 +111,17 @@ func sayGatewayEvent(ev gateway.Event) string {
 		return fmt.Sprintf("resolve asked %s %s as %s by %s: %s", e.ID, e.Command, e.As, e.Principal, e.Reason)
 	case gateway.StatusAsked:
 		return "status asked"
+	case gateway.BypassAsked:
+		return fmt.Sprintf("bypass asked %s %s by %s until %s: %s", e.ID, e.Rule, e.Principal, e.Until.Format(time.RFC3339Nano), e.Reason)
+	case gateway.UnbypassAsked:
+		return fmt.Sprintf("rearm asked %s %s by %s: %s", e.ID, e.Rule, e.Principal, e.Reason)
+	case gateway.AcknowledgeAsked:
+		return fmt.Sprintf("acknowledge asked %s %s by %s", e.ID, e.Rule, e.Principal)
+	case gateway.RulesLoaded:
+		if e.Rules == nil {
+			return "rules not loaded" + sayErr(e.Err)
+		}
+		return "rules loaded " + e.Rules.Hash + sayErr(e.Err)
 	case gateway.Readings:
 		parts := make([]string, len(e.Samples))
 		for i, s := range e.Samples {
@@ -179,6 +190,8 @@ func sayRunnerEvent(ev runner.Event) string {
 		return "safety " + doc(e.Safety)
 	case runner.ControlAsked:
 		return fmt.Sprintf("control asked by %s %s", e.Principal, doc(e.Control))
+	case runner.RulesLoaded:
+		return "rules loaded " + e.Rules.Hash + sayErr(e.Err)
 	case runner.Tick:
 		return "tick"
 	}
@@ -201,6 +214,8 @@ func sayRunnerAction(a runner.Action) string {
 		return "command " + doc(a.Command)
 	case runner.Query:
 		return "query " + a.Command
+	case runner.LoadRules:
+		return "load rules"
 	case runner.Answer:
 		return "answer " + doc(a.Message)
 	}

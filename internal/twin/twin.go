@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"time"
 
+	"labgate/gateway"
 	"labgate/lab"
 	"labgate/messages"
 	"labgate/protocols"
@@ -191,6 +192,17 @@ func (t *Twin) Reply(id string) (messages.ControlReply, bool) {
 func (t *Twin) Stop(instrument string) {
 	id := t.ids.New(t.clock.now)
 	t.after(0, func() { t.gateway.stopAsked(id, instrument, "operator", "stop") })
+}
+
+// Reload reads other rules, for the same lab, as if their file had changed and
+// somebody had said so. With an error the rules in force stay.
+func (t *Twin) Reload(rules *safety.Rules, err error) {
+	t.after(0, func() {
+		if err == nil {
+			t.o.Rules = rules
+		}
+		t.gateway.step(gateway.RulesLoaded{Rules: rules, Err: err, Principal: "test"})
+	})
 }
 
 // Stops are the answers to the stops so far, in order.

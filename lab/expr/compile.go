@@ -342,6 +342,8 @@ func (c *compiler) truth(n *node) truthFn {
 		return func(st *State, e *Env) Truth { return f(st, e).Not() }
 	case opAnd, opOr, opVote:
 		return c.several(n)
+	case opStuck:
+		return c.stuck(n)
 	case opHeld:
 		return c.held(n)
 	}
@@ -404,6 +406,21 @@ func (c *compiler) held(n *node) truthFn {
 			return Unknown
 		}
 		return st.wins[i].held(int64(e.Now.Sub(st.base)), d)
+	}
+}
+
+func (c *compiler) stuck(n *node) truthFn {
+	i, p, d := n.win, c.p, int64(n.span)
+	f := c.span(n.kids[0])
+	return func(st *State, e *Env) Truth {
+		if s := f(st, e); !s.known() {
+			return Unknown
+		}
+		if !st.of(p) || !st.started {
+			return Unknown
+		}
+		w := &st.wins[i]
+		return truthOf(w.have && w.newest-w.changed >= d)
 	}
 }
 

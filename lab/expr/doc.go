@@ -38,6 +38,7 @@
 //	mean(x, 10 s)      time-weighted mean of x over a window
 //	age(x)             how old the reading x is; known even where x is stale or bad
 //	quality(x)         good, uncertain or bad, of a reading that is there and not stale
+//	stuck_for(x, 10 s) the readings of x have been one and the same value for so long
 //	held(c, 10 s)      c has been true without a break for so long
 //	vote(2, a, b, c)   at least 2 of the conditions
 //	voted(2, 5 K, a, b, c)  the value that at least 2 readings agree on within 5 K
@@ -53,7 +54,7 @@
 //
 // # Windows
 //
-// rate, mean and held remember. Their memory is a State, sized at load and fed
+// rate, mean, held and stuck_for remember. Their memory is a State, sized at load and fed
 // by Observe; a window is between 1 ms and 24 h and keeps at most 256 samples.
 // Samples closer than w/250 are merged: for rate the newer one replaces the
 // older, so that both ends of the slope are real readings and only the far end
@@ -77,6 +78,12 @@
 // True it is True if c was known to be True for the whole of the last d; else
 // False if c was known to be False within it; else Unknown, as after a start
 // or an outage.
+//
+// stuck_for(x, d) is Unknown while x is. It is True where the readings of x,
+// without a break, have had exactly one value over at least d, from the first
+// of them to the newest: readings that stay away are no sign of being stuck,
+// they are unknown. Else it is False, also after a start, until so much was
+// seen.
 //
 // # Agreement
 //

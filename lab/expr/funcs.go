@@ -24,17 +24,18 @@ var functions map[string]function
 
 func init() {
 	functions = map[string]function{
-		"abs":     {opAbs, "abs(x)", 1, 1, (*checker).abs},
-		"min":     {opMin, "min(x, y)", 2, MaxArgs, (*checker).extreme},
-		"max":     {opMax, "max(x, y)", 2, MaxArgs, (*checker).extreme},
-		"rate":    {opRate, "rate(x, 30 s)", 2, 2, (*checker).window},
-		"mean":    {opMean, "mean(x, 10 s)", 2, 2, (*checker).window},
-		"held":    {opHeld, "held(condition, 10 s)", 2, 2, (*checker).window},
-		"age":     {opAge, "age(x)", 1, 1, (*checker).reading},
-		"quality": {opQuality, "quality(x)", 1, 1, (*checker).reading},
-		"vote":    {opVote, "vote(2, a, b, c)", 3, MaxArgs + 1, (*checker).vote},
-		"voted":   {opVoted, "voted(2, 5 K, a, b, c)", 4, MaxArgs + 2, (*checker).voted},
-		"tripped": {opTripped, "tripped(group)", 1, 1, (*checker).tripped},
+		"abs":       {opAbs, "abs(x)", 1, 1, (*checker).abs},
+		"min":       {opMin, "min(x, y)", 2, MaxArgs, (*checker).extreme},
+		"max":       {opMax, "max(x, y)", 2, MaxArgs, (*checker).extreme},
+		"rate":      {opRate, "rate(x, 30 s)", 2, 2, (*checker).window},
+		"mean":      {opMean, "mean(x, 10 s)", 2, 2, (*checker).window},
+		"stuck_for": {opStuck, "stuck_for(x, 10 s)", 2, 2, (*checker).window},
+		"held":      {opHeld, "held(condition, 10 s)", 2, 2, (*checker).window},
+		"age":       {opAge, "age(x)", 1, 1, (*checker).reading},
+		"quality":   {opQuality, "quality(x)", 1, 1, (*checker).reading},
+		"vote":      {opVote, "vote(2, a, b, c)", 3, MaxArgs + 1, (*checker).vote},
+		"voted":     {opVoted, "voted(2, 5 K, a, b, c)", 4, MaxArgs + 2, (*checker).voted},
+		"tripped":   {opTripped, "tripped(group)", 1, 1, (*checker).tripped},
 	}
 }
 
@@ -145,7 +146,7 @@ func (c *checker) constant(n *node, i int, what string) (*node, bool) {
 	return k, true
 }
 
-// window types rate, mean and held.
+// window types rate, mean, held and stuck_for.
 func (c *checker) window(n *node) *node {
 	x := c.check(n.kids[0])
 	n.kids[0], n.band = x, x.band
@@ -162,12 +163,15 @@ func (c *checker) window(n *node) *node {
 		}
 		n.span = d
 	}
-	if n.op == opHeld {
+	switch n.op {
+	case opHeld:
 		ok = c.condition(n, x) && ok
 		n.typ = boolType
-	} else {
+	case opStuck:
 		ok = c.numeric(n, x) && ok
-		if ok {
+		n.typ, n.band = boolType, false
+	default:
+		if ok = c.numeric(n, x) && ok; ok {
 			c.slope(n, x)
 		}
 	}

@@ -166,6 +166,9 @@ func (g gen) truth(depth int) string {
 		return fmt.Sprintf("((%s) %s (%s))", sub(), one(g.c, "==", "!="), sub())
 	case 5:
 		if g.windows {
+			if one(g.c, "held", "stuck") == "stuck" {
+				return fmt.Sprintf("stuck_for(%s, %s)", one(g.c, symbols[one(g.c, dims...)]...), one(g.c, "500 ms", "1 s", "2 s"))
+			}
 			return fmt.Sprintf("held(%s or off, %s)", sub(), one(g.c, "500 ms", "1 s", "2 s"))
 		}
 	}

@@ -303,7 +303,7 @@ func (e *naive) isBool(n *node) bool {
 	case opName:
 		return e.scope[n.text].Type.Kind == lab.Bool
 	case opCall:
-		return strings.Contains("held vote tripped", n.text)
+		return strings.Contains("held vote tripped stuck_for", n.text)
 	}
 	return n.op == opBool || n.op >= opLT && n.op <= opOr
 }
@@ -338,6 +338,8 @@ func (e *naive) call(n *node, m int) nval {
 		return e.vote(n, m)
 	case "voted":
 		return e.voted(n, m)
+	case "stuck_for":
+		return nval{truth: e.stuck(n, m)}
 	case "held":
 		return nval{truth: e.held(n, m)}
 	}

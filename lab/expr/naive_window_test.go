@@ -39,6 +39,34 @@ func (e *naive) held(n *node, m int) Truth {
 	return True
 }
 
+// stuck looks at every sample there was.
+func (e *naive) stuck(n *node, m int) Truth {
+	x := n.kids[0]
+	if !e.eval(x, m).known {
+		return Unknown
+	}
+	var first, newest time.Time
+	var value nval
+	var epochs uint64
+	have := false
+	for i := 0; i <= m; i++ {
+		t, ep := e.stamp(x, i)
+		if ep != epochs {
+			have, epochs = false, ep
+		}
+		v := e.eval(x, i)
+		if !v.known {
+			have = false
+			continue
+		}
+		if !have || t.Before(newest) || v.lo != value.lo || v.hi != value.hi {
+			first = t
+		}
+		have, newest, value = true, t, v
+	}
+	return truthOf(have && newest.Sub(first) >= e.span(n, m))
+}
+
 // history collects the samples of a window's argument up to a moment; joined
 // tells whether x was known ever since the sample before.
 type nsample struct {

@@ -314,6 +314,8 @@ func (o over) truths(n *node) Truths {
 		return s
 	case opVote:
 		return o.vote(n)
+	case opStuck:
+		return anyTruth
 	case opHeld:
 		s := o.truths(n.kids[0])
 		if s.Has(True) {

@@ -53,6 +53,7 @@ const (
 	opAge
 	opQuality
 	opHeld
+	opStuck
 	opVote
 	opVoted
 	opTripped

@@ -42,6 +42,9 @@ type window struct {
 	before  sample       // mean: the sample before, if joined
 	joined  bool         // mean: x has been known since before
 
+	// stuck_for
+	changed int64 // the sample from which on the value is what it is
+
 	// held
 	have                    bool
 	was                     Truth
@@ -186,6 +189,8 @@ func (p *Program) feed(st *State, now time.Time) {
 		}
 		s := f.x(st, e)
 		switch {
+		case f.node.op == opStuck:
+			w.stay(t, s)
 		case !s.known():
 			w.joined = false
 		case f.node.op == opRate:
@@ -280,6 +285,19 @@ func (w *window) mean(s sample, span int64) {
 		w.value = clip(lo/covered, hi/covered, false)
 		w.known = w.value.known()
 	}
+}
+
+// stay notes a sample of a value that may be stuck. What was unknown between,
+// or a time that runs backwards, begins anew.
+func (w *window) stay(t int64, s span) {
+	if !s.known() {
+		w.have = false
+		return
+	}
+	if !w.have || t < w.newest || s.lo != w.value.lo || s.hi != w.value.hi {
+		w.changed = t
+	}
+	w.have, w.was, w.newest, w.value = true, False, t, s
 }
 
 // hold notes that the condition is c from now on.

@@ -10,7 +10,9 @@ package service
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +31,7 @@ type Bus interface {
 	ConsumeProposals(ctx context.Context, fn func(bus.Delivery)) error
 }
 
-// Options make a Service. Everything is mandatory but Log.
+// Options make a Service. Everything is mandatory but Log and LoadRules.
 type Options struct {
 	Core    *runner.Core
 	Lab     *lab.Lab
@@ -38,6 +40,8 @@ type Options struct {
 	Bus     Bus
 	Journal lab.Journal
 	Log     func(string) // one line for people
+	// LoadRules reads the lab's interlocks again. Nil: they never change.
+	LoadRules func() (runner.Rules, error)
 }
 
 const (
@@ -151,8 +155,7 @@ func (s *Service) onSafety(m lab.Message) {
 func (s *Service) onControl(m lab.Message) {
 	var r messages.Control
 	is := messages.Decode(m.Data, &r)
-	switch r.Action {
-	case messages.ControlReset, messages.ControlResolve, messages.ControlStatus, messages.ControlOutcome:
+	if slices.Contains(messages.GatewayActions, r.Action) {
 		return
 	}
 	if len(is) > 0 {
@@ -205,6 +208,8 @@ func (s *Service) act(ctx context.Context, now time.Time, actions []runner.Actio
 			s.publish(now, a)
 		case runner.Answer:
 			s.answer(a.Reply.(lab.Message), a.Message)
+		case runner.LoadRules:
+			s.start(s.loadRules)
 		case runner.Lease:
 			a.Request.Envelope = s.envelope(now, "lease_request/v1")
 			s.ask(ctx, bus.Lease(s.o.Lab.Name, a.Gateway, a.Request.Instrument), messages.Body(a.Request), func(b []byte, err error) runner.Event {
@@ -222,6 +227,19 @@ func (s *Service) act(ctx context.Context, now time.Time, actions []runner.Actio
 			s.ask(ctx, bus.Command(s.o.Lab.Name, a.Gateway, a.Instrument), messages.Body(q), commandReply(a.Command))
 		}
 	}
+}
+
+// loadRules reads a file, in a goroutine of its own: the core never waits for a
+// disk.
+func (s *Service) loadRules() {
+	e := runner.RulesLoaded{Err: errors.New("this runner was given no file to read")}
+	if s.o.LoadRules != nil {
+		e.Rules, e.Err = s.o.LoadRules()
+	}
+	if e.Err != nil {
+		s.o.Log(fmt.Sprintf("the interlocks can't be read again: %v", e.Err))
+	}
+	s.events.Put(e)
 }
 
 func commandReply(id string) func([]byte, error) runner.Event {

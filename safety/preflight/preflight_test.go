@@ -80,28 +80,32 @@ func TestPreflight(t *testing.T) {
 		inputs        map[string]lab.Value
 		want          string
 	}{
-		"known arguments": {size, "", nil, `proved stir warm read feed finally_1
-live late: size by 
-`},
+		"known arguments": {size, "", nil, `proved stir warm read feed late finally_1
+`}, // late: 0.1 mL, times a speed that stir leaves between 380 rpm and 420 rpm, over 100 rpm
 		"a refusal is no proof": {size, "", volume(0.6), `refused size steps.feed.args.volume: test.yaml:13:10: size: volume is 0.6 mL; at most 0.5 mL is allowed
+refused size steps.late.args.volume: test.yaml:14:10: size: volume is 1 mL; at most 0.5 mL is allowed
 proved stir warm read finally_1
-live late: size by 
 `},
-		"at the bound": {size, "", volume(0.5), `proved stir warm read feed finally_1
+		"at the bound": {size, "", volume(0.13), `proved stir warm read feed finally_1
 live late: size by 
 `},
 		"readings decide": {"  - {id: stirred, permissive: 'reactor.heat, pump_a.dose', require: reactor.stirrer.speed > 100 rpm and not tripped(x)}\n" +
-			"  - {id: x, trip: x, when: room.emergency, do: [pump_a.stop]}\n", "", nil, `proved stir read finally_1
-live warm: stirred by reactor.stirrer.speed
-live feed: stirred by reactor.stirrer.speed
-live late: stirred by reactor.stirrer.speed
+			"  - {id: x, trip: x, when: room.emergency, do: [pump_a.stop]}\n", "", nil, `proved stir warm read feed late finally_1
+`},
+		"false by what was done": {"  - {id: calm, permissive: pump_a.dose, require: reactor.stirrer.speed < 300 rpm}\n", "", nil, `refused calm steps.feed: test.yaml:13:10: calm: reactor.stirrer.speed < 300 rpm is false, by what the plan declares to do until then
+refused calm steps.late: test.yaml:14:10: calm: reactor.stirrer.speed < 300 rpm is false, by what the plan declares to do until then
+proved stir warm read finally_1
+`},
+		"readings that nothing declares": {"  - {id: hood, permissive: pump_a.dose, require: room.airflow > 0.3 m/s}\n", "", nil, `proved stir warm read finally_1
+live feed: hood by room.room.airflow
+live late: hood by room.room.airflow
 `},
 		"the run's own limits": {size, "limits:\n  - reactor.temperature <= 80 degC\n", nil, `proved finally_1
 live stir: limit reactor.jacket.temperature <= 80 degC by reactor.jacket.temperature
 live warm: limit reactor.jacket.temperature <= 80 degC by reactor.jacket.temperature
 live read: limit reactor.jacket.temperature <= 80 degC by reactor.jacket.temperature
 live feed: limit reactor.jacket.temperature <= 80 degC by reactor.jacket.temperature
-live late: size limit reactor.jacket.temperature <= 80 degC by reactor.jacket.temperature
+live late: limit reactor.jacket.temperature <= 80 degC by reactor.jacket.temperature
 `},
 	} {
 		t.Run(name, func(t *testing.T) {
