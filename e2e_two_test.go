@@ -142,7 +142,7 @@ func refusals(t *testing.T, l *twoProcesses) {
 		{[]string{"submit", "pour", "-i", "volume=NaN"}, []string{"input volume", "NaN"}},
 		{[]string{"submit", "gold-nanoparticles@9.9.9"}, []string{"unknown_version", `no version "9.9.9"`}},
 		{[]string{"submit", "gold-nanoparticle"}, []string{"unknown_protocol", `did you mean "gold-nanoparticles"?`}},
-		{[]string{"submit", filepath.Join(l.lab, "protocols", "pour.yaml")}, []string{"not_allowed", "may not bring a protocol of its own"}},
+		{[]string{"submit", filepath.Join(l.lab, "protocols", "pour.yaml"), "--as", "planner_1"}, []string{"not_allowed", "may not bring a protocol of its own"}},
 		{[]string{"submit", big}, []string{"at most 262144 are taken"}},
 		{[]string{"runs", "01ARZ3NDEKTSV4RRFFQ69G5FAV"}, []string{"there is no run 01ARZ3NDEKTSV4RRFFQ69G5FAV"}},
 		{[]string{"abort", "01ARZ3NDEKTSV4RRFFQ69G5FAV"}, []string{"there is no run"}},

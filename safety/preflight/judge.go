@@ -161,6 +161,9 @@ func (w *walk) outside(r *safety.Rule, arg string, a *asked, iv expr.Interval) l
 
 // tidy takes the noise of a conversion off a number that is shown.
 func tidy(x float64) float64 {
+	if math.Abs(x) < 1e-15 { // intervals are widened by a digit at their ends
+		return 0
+	}
 	if r := math.Round(x*1e9) / 1e9; math.Abs(r-x) <= 1e-12*math.Abs(x) {
 		return r
 	}

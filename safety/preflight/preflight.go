@@ -305,9 +305,8 @@ func (w *walk) result() Result {
 	for i := range w.properties {
 		rg, ok := w.reach[i]
 		iv, num := rg.Interval()
-		if spec := w.lab.PropertySpec(w.properties[i]); ok && num && spec != nil {
-			u := spec.Type.Unit
-			r.Reach = append(r.Reach, Reach{w.properties[i], lab.Quantity{Value: u.FromBase(iv.Lo), Unit: u}, lab.Quantity{Value: u.FromBase(iv.Hi), Unit: u}})
+		if spec := w.lab.PropertySpec(w.properties[i]); ok && num && spec != nil && iv.Lo > -widest && iv.Hi < widest {
+			r.Reach = append(r.Reach, Reach{w.properties[i], in(iv.Lo, spec.Type.Unit), in(iv.Hi, spec.Type.Unit)})
 		}
 	}
 	return r
