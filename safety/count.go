@@ -12,7 +12,13 @@ import (
 
 // count is what commands have used up of one budget, or of one limit over
 // time, by what it is counted for.
-type count struct{ accounts map[string]*account }
+type count struct{ accounts map[accountKey]*account }
+
+// accountKey is what a sum is of, and for what.
+type accountKey struct {
+	what string // total, change; empty: a budget
+	of   string
+}
 
 // account is one sum, in the unit of the rule's bound.
 type account struct {
@@ -42,29 +48,41 @@ func (r *Rule) key(cmd *lab.Command, arg string) (key string, window time.Durati
 	case r.Kind == LimitRule && r.Limit.Together:
 		return "", 0
 	case r.Kind == LimitRule:
-		return cmd.Target.String() + "." + arg, 0
+		for i := range r.Targets {
+			if t := &r.Targets[i]; t.Command == cmd.Target && t.Arg == arg {
+				return t.key, 0
+			}
+		}
+		return "", 0
 	}
 	for _, s := range r.Budget.Per {
+		part := ""
 		switch s {
 		case PerCommand:
-			key += "\x00" + cmd.ID
+			part = cmd.ID
 		case PerRun:
-			key += "\x00" + cmd.Run
+			part = cmd.Run
 		case PerCampaign:
-			key += "\x00" + cmd.Campaign
+			part = cmd.Campaign
 		case PerPrincipal:
-			key += "\x00" + cmd.Principal
+			part = cmd.Principal
 		case PerDay:
 			window = 24 * time.Hour
+			continue
 		}
+		if key != "" {
+			part = fmt.Sprintf("%d %s %s", len(key), key, part) // no two pairs are the same
+		}
+		key = part
 	}
 	return key, window
 }
 
-func (c *count) account(key string) *account {
+func (c *count) account(what, of string) *account {
 	if c.accounts == nil {
-		c.accounts = map[string]*account{}
+		c.accounts = map[accountKey]*account{}
 	}
+	key := accountKey{what, of}
 	a := c.accounts[key]
 	if a == nil {
 		a = &account{}
@@ -120,7 +138,7 @@ func (e *Engine) amount(now time.Time, r *Rule, t *Term, args []lab.Reading) (fl
 	}
 	e.loadArgs(args)
 	env := e.env(now)
-	q := t.expr.Value(nil, &env)
+	q := t.expr.Value(nil, env)
 	if !q.Usable() {
 		return 0, false
 	}
@@ -143,7 +161,7 @@ func (e *Engine) checkBudget(now time.Time, r *Rule, o *outstanding, d *Decision
 		add, ok, only, terms = add+max(0, x), ok && known, t, terms+1
 	}
 	key, window := r.key(o.cmd, "")
-	acct := e.counts[r].account(key)
+	acct := e.counts[r].account("", key)
 	used := acct.total(now, window)
 	most := r.Budget.Max.Value
 	if ok && used+add <= most+slack*math.Abs(most) {
@@ -249,7 +267,7 @@ func (e *Engine) checkMoves(now time.Time, r *Rule, cmd *lab.Command, d *Decisio
 // reading, and what commands under way or in doubt may have set.
 func (e *Engine) inForce(now time.Time, t *Target, cmd *lab.Command) (low, high float64, ok bool) {
 	env := e.env(now)
-	v := t.from.Value(nil, &env)
+	v := t.from.Value(nil, env)
 	if !v.Usable() {
 		return 0, 0, false
 	}
@@ -296,7 +314,7 @@ func (e *Engine) checkStep(now time.Time, r *Rule, t *Target, v lab.Value, dist 
 func (e *Engine) checkSum(now time.Time, r *Rule, cmd *lab.Command, t *Target, v lab.Value, add lab.Quantity, w *Window, what string, d *Decision) {
 	x, err := add.In(w.Max.Unit)
 	key, _ := r.key(cmd, t.Arg)
-	acct := e.counts[r].account(what + key)
+	acct := e.counts[r].account(what, key)
 	used := acct.total(now, w.Per)
 	if err == nil && used+max(0, x.Value) <= w.Max.Value+slack*math.Abs(w.Max.Value) {
 		return
@@ -318,13 +336,12 @@ func (e *Engine) checkSum(now time.Time, r *Rule, cmd *lab.Command, t *Target, v
 }
 
 // take reserves what a command adds.
-func (e *Engine) take(now time.Time, r *Rule, cmd *lab.Command, live bool) {
+func (e *Engine) take(now time.Time, r *Rule, cmd *lab.Command, args []lab.Reading, live bool) {
 	c := e.counts[r]
 	if c == nil {
 		return
 	}
 	if r.Kind == BudgetRule {
-		args := e.argReadings(now, cmd, nil)
 		sum := 0.0
 		for i := range r.Budget.Terms {
 			if t := &r.Budget.Terms[i]; t.Command == cmd.Target {
@@ -336,7 +353,7 @@ func (e *Engine) take(now time.Time, r *Rule, cmd *lab.Command, live bool) {
 			}
 		}
 		key, _ := r.key(cmd, "")
-		a := c.account(key)
+		a := c.account("", key)
 		a.open = append(a.open, tally{cmd.ID, now, sum})
 		return
 	}
@@ -349,7 +366,7 @@ func (e *Engine) take(now time.Time, r *Rule, cmd *lab.Command, live bool) {
 		key, _ := r.key(cmd, t.Arg)
 		if w := r.Limit.Total; w != nil {
 			if x, err := v.Quantity().In(w.Max.Unit); err == nil {
-				a := c.account("total" + key)
+				a := c.account("total", key)
 				a.open = append(a.open, tally{cmd.ID, now, max(0, x.Value)})
 			}
 		}
@@ -361,7 +378,7 @@ func (e *Engine) take(now time.Time, r *Rule, cmd *lab.Command, live bool) {
 					x = q.Value
 				}
 			}
-			a := c.account("change" + key)
+			a := c.account("change", key)
 			a.open = append(a.open, tally{cmd.ID, now, x})
 		}
 	}
@@ -373,8 +390,8 @@ func (e *Engine) spent(now time.Time, r *Rule, cmd *lab.Command, end End, part *
 	if c == nil {
 		return
 	}
-	settle := func(key string, window time.Duration, arg string) {
-		a := c.accounts[key]
+	settle := func(what, of string, window time.Duration, arg string) {
+		a := c.accounts[accountKey{what, of}]
 		if a == nil {
 			return
 		}
@@ -405,9 +422,9 @@ func (e *Engine) spent(now time.Time, r *Rule, cmd *lab.Command, end End, part *
 			}
 		}
 		key, window := r.key(cmd, "")
-		settle(key, window, arg)
-		if slices.Equal(r.Budget.Per, []Scope{PerCommand}) {
-			delete(c.accounts, key)
+		settle("", key, window, arg)
+		if len(r.Budget.Per) == 1 && r.Budget.Per[0] == PerCommand {
+			delete(c.accounts, accountKey{"", key})
 		}
 		return
 	}
@@ -417,10 +434,10 @@ func (e *Engine) spent(now time.Time, r *Rule, cmd *lab.Command, end End, part *
 		}
 		key, _ := r.key(cmd, t.Arg)
 		if w := r.Limit.Total; w != nil {
-			settle("total"+key, w.Per, t.Arg)
+			settle("total", key, w.Per, t.Arg)
 		}
 		if w := r.Limit.Change; w != nil {
-			settle("change"+key, w.Per, "")
+			settle("change", key, w.Per, "")
 		}
 	}
 }

@@ -97,7 +97,7 @@ func (e *Engine) Decide(now time.Time, cmd *lab.Command, epoch uint64) Decision 
 	o.permit = &o.thePermit
 	d.Permit = o.permit
 	e.out = append(e.out, o)
-	e.reserve(now, cmd, true)
+	e.reserve(now, cmd, o.args, true)
 	e.Mitigated(cmd.Target, cmd.ID)
 	return *d
 }
@@ -136,11 +136,11 @@ func (e *Engine) ask(now time.Time, r *Rule, o *outstanding, d *Decision, until 
 
 // reserve lets an allowed command count; without live, one that the journal
 // says was allowed.
-func (e *Engine) reserve(now time.Time, cmd *lab.Command, live bool) {
+func (e *Engine) reserve(now time.Time, cmd *lab.Command, args []lab.Reading, live bool) {
 	for _, r := range e.rules.byCommand[cmd.Target] {
 		switch r.Kind {
 		case BudgetRule, LimitRule:
-			e.take(now, r, cmd, live)
+			e.take(now, r, cmd, args, live)
 		case ZoneRule:
 			e.claim(r, cmd)
 		}
@@ -187,6 +187,9 @@ func (r *Rule) checkLimit(cmd *lab.Command, d *Decision) {
 			continue
 		}
 		v, ok := cmd.Args[t.Arg]
+		if ok && r.within(v) {
+			continue
+		}
 		path := "args." + t.Arg
 		if !ok || !v.Usable() || v.Kind != lab.Number && v.Kind != lab.Integer {
 			d.refuse(lab.Issue{Code: "limit", Rule: r.ID, Path: path, Got: v.String(), Say: fmt.Sprintf("%s: %s is %s, not a number", r.ID, t.Arg, v)})
@@ -218,6 +221,24 @@ func (r *Rule) checkLimit(cmd *lab.Command, d *Decision) {
 	}
 }
 
+// within reports whether a value is a number between the bounds.
+func (r *Rule) within(v lab.Value) bool {
+	if !v.Usable() || v.Kind != lab.Number && v.Kind != lab.Integer {
+		return false
+	}
+	if b := r.Limit.Max; b != nil {
+		if q, err := b.In(v.Unit); err != nil || v.Num > q.Value {
+			return false
+		}
+	}
+	if b := r.Limit.Min; b != nil {
+		if q, err := b.In(v.Unit); err != nil || v.Num < q.Value {
+			return false
+		}
+	}
+	return true
+}
+
 // nearest is the legal value next to a bound; none where the rule leaves no
 // whole number.
 func (r *Rule) nearest(v lab.Value, bound lab.Quantity, round func(float64) float64) (lab.Value, bool) {
@@ -237,7 +258,7 @@ func (e *Engine) checkPermissive(now time.Time, r *Rule, p *expr.Program, window
 	env := e.env(now)
 	first := len(d.Used)
 	e.usedBy(now, p, d)
-	if truth := p.Truth(windows, &env); truth != expr.True {
+	if truth := p.Truth(windows, env); truth != expr.True {
 		used := append([]lab.Used(nil), d.Used[first:]...)
 		i := lab.Issue{Code: "permissive", Rule: r.ID, Inputs: used, Allowed: p.Source().Text,
 			Say: fmt.Sprintf("%s: %s is %s%s", r.ID, p.Source().Text, word(truth), sayUsed(used)), Hint: r.About}
@@ -377,7 +398,7 @@ func (e *Engine) Remember(at time.Time, cmd *lab.Command) {
 	}
 	c := *cmd
 	e.doubts[cmd.ID] = &c
-	e.reserve(at, &c, false)
+	e.reserve(at, &c, e.argReadings(at, &c, nil), false)
 }
 
 // settle lets what was reserved count for what it was.

@@ -34,15 +34,16 @@ type Engine struct {
 	doubts   map[string]*lab.Command // over, but nobody knows what they did
 	orders   []*orderState           // of sequences
 	watched  [][]*orderState         // by slot: the sequences with a condition over it
-	zones    map[*Rule][]*holding
+	zones    map[*Rule][]holding
 	bypassed map[string]Bypass
 	alarms   map[string]*Alarm // active or not acknowledged
 	seen     map[string]string // alarms that were acknowledged before a restart, by whom
 	proofs   []*Rule           // rules with a proof test whose alarm is to come, by its date
 	high     time.Time         // the latest now that was seen: bypasses end by it
-	d        Decision          // its buffers, for the next Decide
-	values   []lab.Value       // of what a Decision used
-	due      []*tripState      // buffers of Observe
+	envs     expr.Env
+	d        Decision     // its buffers, for the next Decide
+	values   []lab.Value  // of what a Decision used
+	due      []*tripState // buffers of Observe
 	fed      []*Rule
 	changed  []bool // by slot, since the last Observe
 	flags    []int  // the slots that changed
@@ -72,7 +73,7 @@ type outstanding struct {
 	held   []heldRule
 
 	thePermit Permit
-	theArgs   [6]lab.Reading
+	theArgs   [4]lab.Reading
 	theHeld   [3]heldRule
 }
 
@@ -134,7 +135,7 @@ func NewEngine(l *lab.Lab, rules *Rules, startBy time.Time) *Engine {
 // load puts rules in force, with nothing remembered.
 func (e *Engine) load(rules *Rules) {
 	e.rules, e.trips, e.timers, e.orders, e.never, e.flags = rules, nil, nil, nil, 0, nil
-	e.memory, e.counts, e.zones = map[*Rule]*expr.State{}, map[*Rule]*count{}, map[*Rule][]*holding{}
+	e.memory, e.counts, e.zones = map[*Rule]*expr.State{}, map[*Rule]*count{}, map[*Rule][]holding{}
 	e.slots, e.changed = make([]lab.Reading, rules.slotCount), make([]bool, rules.slotCount)
 	e.touched, e.feeds, e.watched = make([][]*tripState, rules.slotCount), make([][]*Rule, rules.slotCount), make([][]*orderState, rules.slotCount)
 	e.proofs = nil
@@ -236,9 +237,9 @@ func (e *Engine) Observe(now time.Time, samples []lab.Sample) []Event {
 	}
 	env := e.env(now)
 	for _, t := range e.due {
-		t.rule.expr.Observe(t.windows, &env)
+		t.rule.expr.Observe(t.windows, env)
 		if t.healthy != nil {
-			t.rule.healthy.Observe(t.healthy, &env)
+			t.rule.healthy.Observe(t.healthy, env)
 		}
 	}
 	for _, r := range e.fed {
@@ -277,7 +278,7 @@ func (e *Engine) feed(now time.Time, r *Rule, windows *expr.State) {
 	}
 	clear(e.slots[e.rules.argBase:])
 	env := e.env(now)
-	r.expr.Observe(windows, &env)
+	r.expr.Observe(windows, env)
 }
 
 // Tick looks at everything that time alone can change: staleness, grace,
@@ -324,14 +325,18 @@ func (e *Engine) Next() time.Time {
 	return next
 }
 
-func (e *Engine) env(now time.Time) expr.Env { return expr.Env{Now: now, Slots: e.slots} }
+// env is what expressions see now: the engine's own, until the next call.
+func (e *Engine) env(now time.Time) *expr.Env {
+	e.envs.Now, e.envs.Slots = now, e.slots
+	return &e.envs
+}
 
 func (e *Engine) evalTrips(now time.Time, due []*tripState) []Event {
 	var events []Event
 	env := e.env(now)
 	for i := 0; i < len(due); i++ {
 		t := due[i]
-		truth := t.rule.expr.Truth(t.windows, &env)
+		truth := t.rule.expr.Truth(t.windows, env)
 		say := e.timeTells(now, t, truth)
 		_, bypassed := e.bypassed[t.rule.ID]
 		switch {
@@ -480,7 +485,7 @@ func (e *Engine) lookHeld(now time.Time, o *outstanding, h *heldRule) Event {
 	}
 	e.loadArgs(o.args)
 	env := e.env(now)
-	truth := h.program.Truth(h.windows, &env)
+	truth := h.program.Truth(h.windows, env)
 	h.next = e.nextLook(now, h.program, h.windows)
 	if truth == expr.True {
 		h.lostSince = time.Time{}

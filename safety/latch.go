@@ -138,14 +138,14 @@ func (e *Engine) tripOf(rule string) *tripState {
 // unhealthy says why a trip can't be reset now; empty where it can.
 func (e *Engine) unhealthy(now time.Time, t *tripState) string {
 	env := e.env(now)
-	switch truth := t.rule.expr.Truth(t.windows, &env); truth {
+	switch truth := t.rule.expr.Truth(t.windows, env); truth {
 	case expr.True:
 		return t.rule.expr.Source().Text + " is still true"
 	case expr.Unknown:
 		return t.rule.expr.Source().Text + " is unknown"
 	}
 	if t.rule.healthy != nil {
-		if truth := t.rule.healthy.Truth(t.healthy, &env); truth != expr.True {
+		if truth := t.rule.healthy.Truth(t.healthy, env); truth != expr.True {
 			return fmt.Sprintf("%s is %s", t.rule.healthy.Source().Text, word(truth))
 		}
 	}

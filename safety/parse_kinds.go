@@ -34,7 +34,7 @@ func (p *parser) limit(f *strict.Fields, r *Rule) {
 		if arg == nil {
 			continue
 		}
-		t := Target{Command: id, Arg: arg.Name}
+		t := Target{Command: id, Arg: arg.Name, key: id.String() + "." + arg.Name}
 		unit := arg.Type.Unit
 		p.sameDim(low.node, low.q, unit, arg.Name, id)
 		p.sameDim(high.node, high.q, unit, arg.Name, id)

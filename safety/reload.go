@@ -41,10 +41,10 @@ func (e *Engine) Reload(now time.Time, rules *Rules) []Event {
 			events = append(events, &Lost{Command: o.cmd.ID, Rule: "rules", Say: why})
 		}
 		e.hold(now, o)
-		e.reserve(now, o.cmd, false)
+		e.reserve(now, o.cmd, o.args, false)
 	}
 	for _, cmd := range e.doubts {
-		e.reserve(now, cmd, false)
+		e.reserve(now, cmd, e.argReadings(now, cmd, nil), false)
 	}
 	return append(events, e.Tick(now)...)
 }
@@ -93,7 +93,7 @@ func (e *Engine) keep(old *Engine) {
 		case ZoneRule:
 			for _, h := range old.zones[was] {
 				if c := r.claimOf(h.claim.Command); c != nil && h.over {
-					e.zones[r] = append(e.zones[r], &holding{c, h.command, h.instrument, h.run, true})
+					e.zones[r] = append(e.zones[r], holding{c, h.command, h.instrument, h.run, true})
 				}
 			}
 		}
@@ -120,7 +120,7 @@ func (c *count) takeOver(old *count, from, to lab.Unit) {
 		return q.Value
 	}
 	for key, a := range old.accounts {
-		n := c.account(key)
+		n := c.account(key.what, key.of)
 		n.sum = conv(a.sum)
 		for _, t := range a.past {
 			t.amount = conv(t.amount)

@@ -79,6 +79,7 @@ type Target struct {
 	Command lab.CommandID
 	Arg     string
 
+	key  string        // limit: the target as a name
 	from *expr.Program // limit with steps: what the argument sets, as it is now
 	own  *expr.Program // permissive that names self: the condition for this command
 }

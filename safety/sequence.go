@@ -52,9 +52,9 @@ func (e *Engine) lookAt(now time.Time, o *orderState, observe bool) {
 	env := e.env(now)
 	truth := func(p *expr.Program) expr.Truth {
 		if observe {
-			p.Observe(o.windows[p], &env)
+			p.Observe(o.windows[p], env)
 		}
-		return p.Truth(o.windows[p], &env)
+		return p.Truth(o.windows[p], env)
 	}
 	if p := o.rule.Sequence.After.expr; p != nil && truth(p) == expr.True {
 		o.begin(now)
