@@ -128,10 +128,8 @@ func (e *Engine) rearm(now time.Time) []Event {
 			events = append(events, &Rearmed{b})
 		}
 	}
-	for len(e.timers) > 0 && !e.timers[0].next.After(now) {
-		t := e.timers[0]
-		e.schedule(t, time.Time{})
-		e.due = append(e.due, t)
+	for len(e.timers) > 0 && !e.timers[0].due.After(now) {
+		e.wake(now)
 	}
 	return events
 }

@@ -157,11 +157,11 @@ func (e *Engine) checkBudget(now time.Time, r *Rule, o *outstanding, d *Decision
 		if t.Command != o.cmd.Target {
 			continue
 		}
-		x, known := e.amount(now, r, t, o.args)
+		x, known := e.amount(now, r, t, e.asked)
 		add, ok, only, terms = add+max(0, x), ok && known, t, terms+1
 	}
 	key, window := r.key(o.cmd, "")
-	acct := e.counts[r].account("", key)
+	acct := e.state[r.n].count.account("", key)
 	used := acct.total(now, window)
 	most := r.Budget.Max.Value
 	if ok && used+add <= most+slack*math.Abs(most) {
@@ -314,7 +314,7 @@ func (e *Engine) checkStep(now time.Time, r *Rule, t *Target, v lab.Value, dist 
 func (e *Engine) checkSum(now time.Time, r *Rule, cmd *lab.Command, t *Target, v lab.Value, add lab.Quantity, w *Window, what string, d *Decision) {
 	x, err := add.In(w.Max.Unit)
 	key, _ := r.key(cmd, t.Arg)
-	acct := e.counts[r].account(what, key)
+	acct := e.state[r.n].count.account(what, key)
 	used := acct.total(now, w.Per)
 	if err == nil && used+max(0, x.Value) <= w.Max.Value+slack*math.Abs(w.Max.Value) {
 		return
@@ -337,7 +337,7 @@ func (e *Engine) checkSum(now time.Time, r *Rule, cmd *lab.Command, t *Target, v
 
 // take reserves what a command adds.
 func (e *Engine) take(now time.Time, r *Rule, cmd *lab.Command, args []lab.Reading, live bool) {
-	c := e.counts[r]
+	c := e.state[r.n].count
 	if c == nil {
 		return
 	}
@@ -386,7 +386,7 @@ func (e *Engine) take(now time.Time, r *Rule, cmd *lab.Command, args []lab.Readi
 
 // spent turns a reservation into what was used.
 func (e *Engine) spent(now time.Time, r *Rule, cmd *lab.Command, end End, part *lab.Quantity) {
-	c := e.counts[r]
+	c := e.state[r.n].count
 	if c == nil {
 		return
 	}

@@ -79,14 +79,15 @@ func (e *Engine) Decide(now time.Time, cmd *lab.Command, epoch uint64) Decision 
 		d.refuse(lab.Issue{Code: "expired", Path: "not_after", Say: fmt.Sprintf("it was to run before %s", cmd.NotAfter.UTC().Format(time.RFC3339Nano))})
 	}
 	o := &outstanding{cmd: cmd}
-	o.args, o.held = e.argReadings(now, cmd, o.theArgs[:0]), o.theHeld[:0]
+	o.held = o.theHeld[:0]
+	e.asked = e.argReadings(now, cmd, e.asked[:0])
 	for _, r := range e.rules.byCommand[cmd.Target] {
 		e.ask(now, r, o, d, &until)
 	}
 	if spec.Effect != lab.Safe {
 		for _, s := range e.scoped[cmd.Run] {
 			d.Rules = append(d.Rules, s.rule.ID)
-			o.held = append(o.held, e.checkPermissive(now, s.rule, s.rule.expr, s.windows, o.args, d, &until))
+			o.held = append(o.held, e.checkPermissive(now, s.rule, s.rule.expr, s.windows, e.asked, d, &until))
 		}
 	}
 	if len(d.Refusals) > 0 {
@@ -97,7 +98,13 @@ func (e *Engine) Decide(now time.Time, cmd *lab.Command, epoch uint64) Decision 
 	o.permit = &o.thePermit
 	d.Permit = o.permit
 	e.out = append(e.out, o)
-	e.reserve(now, cmd, o.args, true)
+	for i := range o.held {
+		if e.argued(o.held[i].program) {
+			o.args = slices.Clone(e.asked)
+			break
+		}
+	}
+	e.reserve(now, cmd, e.asked, true)
 	e.Mitigated(cmd.Target, cmd.ID)
 	return *d
 }
@@ -122,7 +129,7 @@ func (e *Engine) ask(now time.Time, r *Rule, o *outstanding, d *Decision, until 
 				p = t.own
 			}
 		}
-		if h := e.checkPermissive(now, r, p, e.memory[r], o.args, d, until); !r.AtStart {
+		if h := e.checkPermissive(now, r, p, e.state[r.n].memory, e.asked, d, until); !r.AtStart {
 			o.held = append(o.held, h)
 		}
 	case BudgetRule:
@@ -254,7 +261,9 @@ func (r *Rule) nearest(v lab.Value, bound lab.Quantity, round func(float64) floa
 // permit to the life of the readings it stood on.
 func (e *Engine) checkPermissive(now time.Time, r *Rule, p *expr.Program, windows *expr.State, args []lab.Reading, d *Decision, until *time.Time) heldRule {
 	e.feed(now, r, windows)
-	e.loadArgs(args)
+	if e.argued(p) {
+		e.loadArgs(args)
+	}
 	env := e.env(now)
 	first := len(d.Used)
 	e.usedBy(now, p, d)
@@ -268,8 +277,21 @@ func (e *Engine) checkPermissive(now time.Time, r *Rule, p *expr.Program, window
 		}
 		d.refuse(i)
 	}
-	e.live(now, p, until)
-	return heldRule{rule: r, program: p, windows: windows, next: e.nextLook(now, p, windows)}
+	next := e.soonest(now, p)
+	if !next.IsZero() && next.Before(*until) { // one that is stale has no part in what is true
+		*until = next
+	}
+	if p.Windows() {
+		next = earlier(next, laterThan(now, p.Next(windows, now)))
+	}
+	return heldRule{rule: r, program: p, windows: windows, next: next}
+}
+
+// argued reports whether a formula reads arguments of the command. Slots come
+// in order.
+func (e *Engine) argued(p *expr.Program) bool {
+	s := p.Slots()
+	return len(s) > 0 && s[len(s)-1] >= e.rules.argBase
 }
 
 // live shortens a permit to the life of the readings that a formula stands on.

@@ -1,6 +1,7 @@
 package safety
 
 import (
+	"container/heap"
 	"fmt"
 	"slices"
 	"sort"
@@ -18,35 +19,42 @@ import (
 type Engine struct {
 	lab     *lab.Lab
 	rules   *Rules
-	slots   []lab.Reading         // by Rules.index; then tripped groups; then the arguments of the command in question
-	trips   []*tripState          // of trips and alarms
-	timers  tripHeap              // of those that time alone may change
-	touched [][]*tripState        // by slot
-	memory  map[*Rule]*expr.State // of the permissives that remember: rate, mean, held
-	feeds   [][]*Rule             // by slot: the permissives that remember what it held
-	latches []*Latch              // in the order in which they came
-	out     []*outstanding        // allowed and not done, in the order of their decisions
+	slots   []lab.Reading  // by Rules.index; then tripped groups; then the arguments of the command in question
+	trips   []*tripState   // of trips and alarms
+	timers  tripHeap       // of those that time alone may change
+	touched [][]*tripState // by slot
+	feeds   [][]*Rule      // by slot: the permissives that remember what it held
+	latches []*Latch       // in the order in which they came
+	out     []*outstanding // allowed and not done, in the order of their decisions
 	scoped  map[string][]*scoped
 	startBy time.Time // until then an input that was never good denies, and does not trip
 	never   int       // trips that were never decidable yet, and are not latched
 
-	counts   map[*Rule]*count        // budgets, and limits over time
+	state    []ruleState             // by the rules' numbers
 	doubts   map[string]*lab.Command // over, but nobody knows what they did
 	orders   []*orderState           // of sequences
 	watched  [][]*orderState         // by slot: the sequences with a condition over it
-	zones    map[*Rule][]holding
+	zoned    []*Rule                 // the zones
 	bypassed map[string]Bypass
 	alarms   map[string]*Alarm // active or not acknowledged
 	seen     map[string]string // alarms that were acknowledged before a restart, by whom
 	proofs   []*Rule           // rules with a proof test whose alarm is to come, by its date
 	high     time.Time         // the latest now that was seen: bypasses end by it
 	envs     expr.Env
-	d        Decision     // its buffers, for the next Decide
-	values   []lab.Value  // of what a Decision used
-	due      []*tripState // buffers of Observe
+	asked    []lab.Reading // the arguments of the command in question
+	d        Decision      // its buffers, for the next Decide
+	values   []lab.Value   // of what a Decision used
+	due      []*tripState  // buffers of Observe
 	fed      []*Rule
 	changed  []bool // by slot, since the last Observe
 	flags    []int  // the slots that changed
+}
+
+// ruleState is what the engine remembers of one rule.
+type ruleState struct {
+	memory *expr.State // of a permissive that remembers: rate, mean, held
+	count  *count      // of a budget, or a limit over time
+	zone   []holding
 }
 
 // tripState is a trip or an alarm with what time has told it.
@@ -60,6 +68,7 @@ type tripState struct {
 	unknownSince time.Time
 	knownSince   time.Time
 	next         time.Time // when it is to be looked at again without any reading
+	due          time.Time // when the heap brings it up: then, or earlier
 	order        int       // in the file
 	place        int       // in the heap of timers, from 1; 0: not in it
 }
@@ -73,7 +82,6 @@ type outstanding struct {
 	held   []heldRule
 
 	thePermit Permit
-	theArgs   [4]lab.Reading
 	theHeld   [3]heldRule
 }
 
@@ -135,7 +143,7 @@ func NewEngine(l *lab.Lab, rules *Rules, startBy time.Time) *Engine {
 // load puts rules in force, with nothing remembered.
 func (e *Engine) load(rules *Rules) {
 	e.rules, e.trips, e.timers, e.orders, e.never, e.flags = rules, nil, nil, nil, 0, nil
-	e.memory, e.counts, e.zones = map[*Rule]*expr.State{}, map[*Rule]*count{}, map[*Rule][]holding{}
+	e.state, e.zoned = make([]ruleState, len(rules.Rules)), nil
 	e.slots, e.changed = make([]lab.Reading, rules.slotCount), make([]bool, rules.slotCount)
 	e.touched, e.feeds, e.watched = make([][]*tripState, rules.slotCount), make([][]*Rule, rules.slotCount), make([][]*orderState, rules.slotCount)
 	e.proofs = nil
@@ -149,11 +157,13 @@ func (e *Engine) load(rules *Rules) {
 			}
 		case SequenceRule:
 			e.loadSequence(r)
+		case ZoneRule:
+			e.zoned = append(e.zoned, r)
 		case BudgetRule:
-			e.counts[r] = &count{}
+			e.state[r.n].count = &count{}
 		case LimitRule:
 			if r.Limit.Change != nil || r.Limit.Total != nil {
-				e.counts[r] = &count{}
+				e.state[r.n].count = &count{}
 			}
 		}
 		if r.ProofTest != nil {
@@ -190,7 +200,7 @@ func (e *Engine) loadTrip(r *Rule) {
 }
 
 func (e *Engine) remember(r *Rule, p *expr.Program) {
-	e.memory[r] = p.NewState()
+	e.state[r.n].memory = p.NewState()
 	for _, s := range p.Slots() {
 		e.feeds[s] = append(e.feeds[s], r)
 	}
@@ -243,7 +253,7 @@ func (e *Engine) Observe(now time.Time, samples []lab.Sample) []Event {
 		}
 	}
 	for _, r := range e.fed {
-		e.feed(now, r, e.memory[r])
+		e.feed(now, r, e.state[r.n].memory)
 	}
 	for _, list := range e.scoped {
 		for _, s := range list {
@@ -285,10 +295,8 @@ func (e *Engine) feed(now time.Time, r *Rule, windows *expr.State) {
 // held(), bypasses that end, proof tests that are due.
 func (e *Engine) Tick(now time.Time) []Event {
 	e.due = e.due[:0]
-	for len(e.timers) > 0 && !e.timers[0].next.After(now) {
-		t := e.timers[0]
-		e.schedule(t, time.Time{})
-		e.due = append(e.due, t)
+	for len(e.timers) > 0 && !e.timers[0].due.After(now) {
+		e.wake(now)
 	}
 	events := e.rearm(now)
 	events = append(events, e.proofTests(now)...)
@@ -300,8 +308,12 @@ func (e *Engine) Tick(now time.Time) []Event {
 // Next is when Tick has something to do; zero for never.
 func (e *Engine) Next() time.Time {
 	var next time.Time
+	for len(e.timers) > 0 && e.timers[0].due.Before(e.timers[0].next) {
+		e.timers[0].due = e.timers[0].next
+		heap.Fix(&e.timers, 0)
+	}
 	if len(e.timers) > 0 {
-		if next = e.timers[0].next; next.Equal(atOnce) {
+		if next = e.timers[0].due; next.Equal(atOnce) {
 			next = e.high // with the next event; before the first one, when the start is over
 			if e.high.IsZero() {
 				next = e.startBy
@@ -483,7 +495,9 @@ func (e *Engine) lookHeld(now time.Time, o *outstanding, h *heldRule) Event {
 		h.lostSince, h.next = time.Time{}, time.Time{}
 		return nil
 	}
-	e.loadArgs(o.args)
+	if len(o.args) > 0 {
+		e.loadArgs(o.args)
+	}
 	env := e.env(now)
 	truth := h.program.Truth(h.windows, env)
 	h.next = e.nextLook(now, h.program, h.windows)
@@ -514,10 +528,24 @@ func word(t expr.Truth) string {
 // nextLook is when an expression over fresh readings may change by itself:
 // the first of them that grows stale, or a window's own instant.
 func (e *Engine) nextLook(now time.Time, p *expr.Program, st *expr.State) time.Time {
-	next := laterThan(now, p.Next(st, now))
+	next := e.soonest(now, p)
+	if p.Windows() {
+		next = earlier(next, laterThan(now, p.Next(st, now)))
+	}
+	return next
+}
+
+// soonest is when the first reading of a formula grows stale, or is no longer
+// from the future; zero: never.
+func (e *Engine) soonest(now time.Time, p *expr.Program) time.Time {
+	var next time.Time
 	for _, s := range p.Slots() {
-		next = earlier(next, laterThan(now, e.staleAt(s)))
-		next = earlier(next, laterThan(now, e.slots[s].Received.Add(-time.Second))) // where it is from the future still
+		if r := &e.slots[s]; r.Received.After(now) {
+			next = earlier(next, laterThan(now, r.Received.Add(-time.Second)))
+		}
+		if at := e.staleAt(s); at.After(now) {
+			next = earlier(next, at)
+		}
 	}
 	return next
 }
@@ -526,7 +554,7 @@ func (e *Engine) nextLook(now time.Time, p *expr.Program, st *expr.State) time.T
 // slots that never grow old.
 func (e *Engine) staleAt(slot int) time.Time {
 	maxAge := e.rules.maxAge(slot)
-	r := e.slots[slot]
+	r := &e.slots[slot]
 	if maxAge == 0 || r.Received.IsZero() {
 		return time.Time{}
 	}

@@ -57,6 +57,7 @@ func (p *parser) add(pos lab.Pos, code, hint, format string, args ...any) {
 }
 
 func (r *Rules) add(x *Rule) {
+	x.n = len(r.Rules)
 	r.Rules = append(r.Rules, x)
 	seen := map[lab.CommandID]bool{}
 	for _, t := range x.Targets {

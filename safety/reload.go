@@ -62,7 +62,7 @@ func (e *Engine) hold(now time.Time, o *outstanding) {
 				p = t.own
 			}
 		}
-		o.held = append(o.held, heldRule{rule: r, program: p, windows: e.memory[r], next: now})
+		o.held = append(o.held, heldRule{rule: r, program: p, windows: e.state[r.n].memory, next: now})
 	}
 	for _, s := range e.scoped[o.cmd.Run] {
 		o.held = append(o.held, heldRule{rule: s.rule, program: s.rule.expr, windows: s.windows, next: now})
@@ -81,19 +81,19 @@ func (e *Engine) keep(old *Engine) {
 		switch r.Kind {
 		case BudgetRule:
 			if was.Budget.Max.Unit.Dim() == r.Budget.Max.Unit.Dim() && sayScopes(was.Budget.Per) == sayScopes(r.Budget.Per) {
-				e.counts[r].takeOver(old.counts[was], was.Budget.Max.Unit, r.Budget.Max.Unit)
+				e.state[r.n].count.takeOver(old.state[was.n].count, was.Budget.Max.Unit, r.Budget.Max.Unit)
 			}
 		case LimitRule:
 			a, b := boundUnit(was), boundUnit(r)
-			if e.counts[r] != nil && old.counts[was] != nil && a.Dim() == b.Dim() {
-				e.counts[r].takeOver(old.counts[was], a, b)
+			if e.state[r.n].count != nil && old.state[was.n].count != nil && a.Dim() == b.Dim() {
+				e.state[r.n].count.takeOver(old.state[was.n].count, a, b)
 			}
 		case SequenceRule:
 			e.keepOrder(r, old, was)
 		case ZoneRule:
-			for _, h := range old.zones[was] {
+			for _, h := range old.state[was.n].zone {
 				if c := r.claimOf(h.claim.Command); c != nil && h.over {
-					e.zones[r] = append(e.zones[r], holding{c, h.command, h.instrument, h.run, true})
+					e.state[r.n].zone = append(e.state[r.n].zone, holding{c, h.command, h.instrument, h.run, true})
 				}
 			}
 		}

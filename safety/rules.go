@@ -71,6 +71,7 @@ type Rule struct {
 	Priority, Response string // alarm: low, medium, high, critical; what to do
 
 	expr    *expr.Program // permissive: what is required; trip, alarm: when it fires
+	n       int           // its place in Rules
 	healthy *expr.Program // trip: what a reset needs; nil: that expr is false
 }
 

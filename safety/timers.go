@@ -12,7 +12,7 @@ type tripHeap []*tripState
 func (h tripHeap) Len() int { return len(h) }
 
 // Less says which comes first.
-func (h tripHeap) Less(i, j int) bool { return h[i].next.Before(h[j].next) }
+func (h tripHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
 
 // Swap changes places.
 func (h tripHeap) Swap(i, j int) {
@@ -39,15 +39,32 @@ func (h *tripHeap) Pop() any {
 var atOnce = time.Unix(0, 1)
 
 // schedule says when a trip is to be looked at without a reading; zero: never.
+//
+// With every reading the instant moves on. The heap keeps the one of before:
+// when that has come, the trip is put back for the one that holds.
 func (e *Engine) schedule(t *tripState, at time.Time) {
 	t.next = at
 	switch {
 	case at.IsZero() && t.place > 0:
 		heap.Remove(&e.timers, t.place-1)
 	case at.IsZero():
-	case t.place > 0:
-		heap.Fix(&e.timers, t.place-1)
-	default:
+	case t.place == 0:
+		t.due = at
 		heap.Push(&e.timers, t)
+	case at.Before(t.due):
+		t.due = at
+		heap.Fix(&e.timers, t.place-1)
 	}
+}
+
+// wake takes the trip that the heap brings up: it is due, or it is put back.
+func (e *Engine) wake(now time.Time) {
+	t := e.timers[0]
+	if t.next.After(now) {
+		t.due = t.next
+		heap.Fix(&e.timers, 0)
+		return
+	}
+	e.schedule(t, time.Time{})
+	e.due = append(e.due, t)
 }

@@ -32,7 +32,7 @@ func (r *Rule) claimOf(target lab.CommandID) *Claim {
 // another run, holds the zone.
 func (e *Engine) checkZone(now time.Time, r *Rule, cmd *lab.Command, d *Decision) {
 	e.expire(now, r)
-	for _, h := range e.zones[r] {
+	for _, h := range e.state[r.n].zone {
 		if h.instrument == cmd.Target.Instrument && h.run == cmd.Run {
 			continue
 		}
@@ -48,31 +48,31 @@ func (e *Engine) checkZone(now time.Time, r *Rule, cmd *lab.Command, d *Decision
 
 // expire drops the claims whose condition is false by now.
 func (e *Engine) expire(now time.Time, r *Rule) {
-	if len(e.zones[r]) == 0 {
+	if len(e.state[r.n].zone) == 0 {
 		return
 	}
 	env := e.env(now)
-	e.zones[r] = slices.DeleteFunc(e.zones[r], func(h holding) bool {
+	e.state[r.n].zone = slices.DeleteFunc(e.state[r.n].zone, func(h holding) bool {
 		return h.over && h.claim.while != nil && h.claim.while.Truth(nil, env) == expr.False
 	})
 }
 
 func (e *Engine) claim(r *Rule, cmd *lab.Command) {
 	if c := r.claimOf(cmd.Target); c != nil {
-		e.zones[r] = append(e.zones[r], holding{claim: c, command: cmd.ID, instrument: cmd.Target.Instrument, run: cmd.Run})
+		e.state[r.n].zone = append(e.state[r.n].zone, holding{claim: c, command: cmd.ID, instrument: cmd.Target.Instrument, run: cmd.Run})
 	}
 }
 
 // unclaim ends a command's claim, or leaves it to what it lasts until.
 func (e *Engine) unclaim(r *Rule, cmd *lab.Command, end End) {
-	list := e.zones[r]
+	list := e.state[r.n].zone
 	for i := range list {
 		h := &list[i]
 		if h.command != cmd.ID {
 			continue
 		}
 		if h.over = true; end == NothingDone || h.claim.while == nil && !h.claim.UntilRunEnd && h.claim.UntilCmd == (lab.CommandID{}) {
-			e.zones[r] = slices.Delete(list, i, i+1)
+			e.state[r.n].zone = slices.Delete(list, i, i+1)
 		}
 		return
 	}
@@ -80,14 +80,14 @@ func (e *Engine) unclaim(r *Rule, cmd *lab.Command, end End) {
 
 // released ends the claims that last until a command that was done.
 func (e *Engine) released(target lab.CommandID) {
-	for r, list := range e.zones {
-		e.zones[r] = slices.DeleteFunc(list, func(h holding) bool { return h.over && h.claim.UntilCmd == target })
+	for _, r := range e.zoned {
+		e.state[r.n].zone = slices.DeleteFunc(e.state[r.n].zone, func(h holding) bool { return h.over && h.claim.UntilCmd == target })
 	}
 }
 
 // endOfRun ends the claims that a run holds until its end.
 func (e *Engine) endOfRun(run string) {
-	for r, list := range e.zones {
-		e.zones[r] = slices.DeleteFunc(list, func(h holding) bool { return h.over && h.claim.UntilRunEnd && h.run == run })
+	for _, r := range e.zoned {
+		e.state[r.n].zone = slices.DeleteFunc(e.state[r.n].zone, func(h holding) bool { return h.over && h.claim.UntilRunEnd && h.run == run })
 	}
 }
