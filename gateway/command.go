@@ -157,7 +157,7 @@ func (c *Core) refreshed(now time.Time, e Refreshed) {
 	c.supersede(now, cmd)
 	cmd.phase = committing
 	c.timers.remove(&cmd.timer)
-	allow := c.entry(now, "allow/v1", cmd, map[string]any{"rules": d.Rules, "rules_hash": d.Permit.Rules(), "inputs": d.Used, "epoch": cmd.epoch, "until": d.Permit.NotAfter()})
+	allow := c.entry(now, "allow/v1", cmd, map[string]any{"rules": d.Rules, "rules_hash": d.Permit.Rules(), "inputs": d.Used(), "epoch": cmd.epoch, "until": d.Permit.NotAfter()})
 	intent := c.entry(now, "intent/v1", cmd, c.intentBody(cmd))
 	intent.Key = "command/" + cmd.ID
 	c.append(func(now time.Time, _ []lab.Ref, err error) { c.intended(now, cmd, d.Permit, err) }, allow, intent)

@@ -159,6 +159,7 @@ func (c *Core) restoreOperator(e lab.Entry) error {
 	var b struct {
 		safety.Bypass
 		Acknowledged bool   `json:"acknowledged"`
+		Active       bool   `json:"active"`
 		Hash         string `json:"hash"`
 	}
 	if err := json.Unmarshal(e.Body, &b); err != nil {
@@ -172,8 +173,8 @@ func (c *Core) restoreOperator(e lab.Entry) error {
 	case "acknowledge/v1":
 		c.restored.seen[b.Rule] = e.Principal
 	case "alarm_state/v1":
-		if !b.Acknowledged {
-			delete(c.restored.seen, b.Rule) // raised again since
+		if !b.Acknowledged || !b.Active {
+			delete(c.restored.seen, b.Rule) // gone since, or raised again
 		}
 	case "rules/v1":
 		if b.Hash != "" {

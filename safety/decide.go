@@ -15,8 +15,21 @@ import (
 type Decision struct {
 	Permit   *Permit    // nil: denied
 	Refusals lab.Issues // every reason, each with its rule
-	Used     []lab.Used // the readings that the decision stood on
 	Rules    []string   // the rules that were asked
+
+	engine   *Engine
+	now      time.Time
+	programs []*expr.Program // that were evaluated
+}
+
+// Used lists the readings that the decision stood on. Like the lists of the
+// Decision it is to be asked for before the engine's next call.
+func (d *Decision) Used() []lab.Used {
+	var list []lab.Used
+	for _, p := range d.programs {
+		list = append(list, d.engine.used(d.now, p)...)
+	}
+	return list
 }
 
 // Needs lists the properties that the decision about a command will read, so
@@ -46,8 +59,7 @@ func (e *Engine) Needs(target lab.CommandID) []lab.PropertyID {
 // stale. The lists of the Decision are the engine's, until the next Decide.
 func (e *Engine) Decide(now time.Time, cmd *lab.Command, epoch uint64) Decision {
 	e.see(now)
-	e.d = Decision{Refusals: nil, Used: e.d.Used[:0], Rules: e.d.Rules[:0]}
-	e.values = e.values[:0]
+	e.d = Decision{Rules: e.d.Rules[:0], engine: e, now: now, programs: e.d.programs[:0]}
 	d := &e.d
 	spec := e.lab.CommandSpec(cmd.Target)
 	if spec == nil {
@@ -265,10 +277,9 @@ func (e *Engine) checkPermissive(now time.Time, r *Rule, p *expr.Program, window
 		e.loadArgs(args)
 	}
 	env := e.env(now)
-	first := len(d.Used)
-	e.usedBy(now, p, d)
+	d.programs = append(d.programs, p)
 	if truth := p.Truth(windows, env); truth != expr.True {
-		used := append([]lab.Used(nil), d.Used[first:]...)
+		used := e.used(now, p)
 		i := lab.Issue{Code: "permissive", Rule: r.ID, Inputs: used, Allowed: p.Source().Text,
 			Say: fmt.Sprintf("%s: %s is %s%s", r.ID, p.Source().Text, word(truth), sayUsed(used)), Hint: r.About}
 		i.Wait = "its inputs may change"
@@ -300,36 +311,6 @@ func (e *Engine) live(now time.Time, p *expr.Program, until *time.Time) {
 		if at := e.staleAt(s); at.After(now) && at.Before(*until) { // one that is stale has no part in what is true
 			*until = at
 		}
-	}
-}
-
-// usedBy adds the readings that a formula stands on to a decision, in the
-// engine's buffers.
-func (e *Engine) usedBy(now time.Time, p *expr.Program, d *Decision) {
-	names := p.Names()
-	for i, s := range p.Slots() {
-		if s >= len(e.rules.properties) {
-			continue
-		}
-		r := &e.slots[s]
-		u := lab.Used{Signal: names[i], Quality: r.Quality}
-		if strings.HasPrefix(u.Signal, "self.") {
-			u.Signal = e.rules.properties[s].String()
-		}
-		if !r.Received.IsZero() {
-			u.AgeMS = float64(r.Age(now).Microseconds()) / 1000
-		}
-		if r.Value.Usable() {
-			if len(e.values) == cap(e.values) {
-				e.values = make([]lab.Value, 0, 2*cap(e.values)+16) // those before keep their place
-			}
-			e.values = append(e.values, r.Value)
-			u.Value = &e.values[len(e.values)-1]
-		}
-		if ok, why := r.Fresh(now, e.rules.maxAge(s)); !ok {
-			u.Why = why
-		}
-		d.Used = append(d.Used, u)
 	}
 }
 

@@ -43,7 +43,6 @@ type Engine struct {
 	envs     expr.Env
 	asked    []lab.Reading // the arguments of the command in question
 	d        Decision      // its buffers, for the next Decide
-	values   []lab.Value   // of what a Decision used
 	due      []*tripState  // buffers of Observe
 	fed      []*Rule
 	changed  []bool // by slot, since the last Observe

@@ -82,8 +82,8 @@ func TestEveryRefusalAtOnce(t *testing.T) {
 	for _, i := range x.Refusals {
 		rules = append(rules, i.Rule)
 	}
-	if got := strings.Join(rules, " "); got != "hood size stirred" || len(x.Used) != 2 {
-		t.Errorf("refused by %s, from %d readings", got, len(x.Used))
+	if got := strings.Join(rules, " "); got != "hood size stirred" || len(x.Used()) != 2 {
+		t.Errorf("refused by %s, from %d readings", got, len(x.Used()))
 	}
 	for _, c := range []*lab.Command{
 		{ID: "x", Target: lab.CommandID{Instrument: "pump_z", Component: "pump", Command: "dose"}},
