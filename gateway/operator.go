@@ -114,7 +114,7 @@ func tellAlarm(a safety.Alarm) messages.Alarm {
 
 // alarmChanged tells that an alarm was raised, or has returned to normal.
 func (c *Core) alarmChanged(now time.Time, a safety.Alarm) {
-	c.note(c.entry(now, "alarm_state/v1", nil, a))
+	c.append(nil, c.entry(now, "alarm_state/v1", nil, a)) // nothing waits for it
 	m := tellAlarm(a)
 	say := a.Say
 	if !a.Active {
