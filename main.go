@@ -32,24 +32,25 @@ const (
 type cli struct {
 	JSON bool `name:"json" help:"For machines: one JSON object a line."`
 
-	Demo     demoCmd     `cmd:"" help:"A simulated lab, gateway, runner and planner in one process: a closed loop of experiments."`
-	Serve    serveCmd    `cmd:"" help:"The edge daemon: bus, gateway and runner of a lab."`
-	Sim      simCmd      `cmd:"" help:"Only the simulated instruments, on real OPC UA, MQTT and serial."`
-	Check    checkCmd    `cmd:"" help:"Check protocols, labs, profiles, classes, interlocks; connects to nothing."`
-	Simulate simulateCmd `cmd:"" help:"A whole run on the twin, in virtual time."`
-	Schema   schemaCmd   `cmd:"" help:"JSON Schemas of files and messages, and of one protocol's inputs."`
-	New      newCmd      `cmd:"" help:"Starters."`
-	Submit   submitCmd   `cmd:"" help:"Propose a protocol, follow the run, print its measurements."`
-	Runs     runsCmd     `cmd:"" help:"List runs, or show one; and what is latched or in doubt."`
-	Export   exportCmd   `cmd:"" help:"Write a run's measurements, pictures and documents to a folder."`
-	Stop     stopCmd     `cmd:"" help:"Emergency stop of all instruments, or of one. Latches until reset."`
-	Reset    resetCmd    `cmd:"" help:"Clear a latch, with a reason."`
-	Resolve  resolveCmd  `cmd:"" help:"Settle a command in doubt, with a reason."`
-	Abort    abortCmd    `cmd:"" help:"End a run through its cleanup and finally."`
-	Resume   resumeCmd   `cmd:"" help:"Let a run go on that a trip holds, after the reset."`
-	Trips    tripsCmd    `cmd:"" help:"What is tripped, bypassed and alarmed: since when, the inputs then and now."`
-	Bypass   bypassCmd   `cmd:"" help:"Set a rule aside for a time, with a reason; or arm it again (--end)."`
-	Reload   reloadCmd   `cmd:"" help:"Read the lab's interlocks again; a bad file changes nothing."`
+	Demo       demoCmd       `cmd:"" help:"A simulated lab, gateway, runner and planner in one process: a closed loop of experiments."`
+	Serve      serveCmd      `cmd:"" help:"The edge daemon: bus, gateway and runner of a lab."`
+	Sim        simCmd        `cmd:"" help:"Only the simulated instruments, on real OPC UA, MQTT and serial."`
+	Check      checkCmd      `cmd:"" help:"Check protocols, labs, profiles, classes, interlocks; connects to nothing."`
+	Simulate   simulateCmd   `cmd:"" help:"A whole run on the twin, in virtual time."`
+	Interlocks interlocksCmd `cmd:"" help:"For the safety officer: test, try, matrix, verify."`
+	Schema     schemaCmd     `cmd:"" help:"JSON Schemas of files and messages, and of one protocol's inputs."`
+	New        newCmd        `cmd:"" help:"Starters."`
+	Submit     submitCmd     `cmd:"" help:"Propose a protocol, follow the run, print its measurements."`
+	Runs       runsCmd       `cmd:"" help:"List runs, or show one; and what is latched or in doubt."`
+	Export     exportCmd     `cmd:"" help:"Write a run's measurements, pictures and documents to a folder."`
+	Stop       stopCmd       `cmd:"" help:"Emergency stop of all instruments, or of one. Latches until reset."`
+	Reset      resetCmd      `cmd:"" help:"Clear a latch, with a reason."`
+	Resolve    resolveCmd    `cmd:"" help:"Settle a command in doubt, with a reason."`
+	Abort      abortCmd      `cmd:"" help:"End a run through its cleanup and finally."`
+	Resume     resumeCmd     `cmd:"" help:"Let a run go on that a trip holds, after the reset."`
+	Trips      tripsCmd      `cmd:"" help:"What is tripped, bypassed and alarmed: since when, the inputs then and now."`
+	Bypass     bypassCmd     `cmd:"" help:"Set a rule aside for a time, with a reason; or arm it again (--end)."`
+	Reload     reloadCmd     `cmd:"" help:"Read the lab's interlocks again; a bad file changes nothing."`
 
 	Acknowledge acknowledgeCmd `cmd:"" help:"Note that an alarm was seen."`
 

@@ -176,7 +176,7 @@ func (c *Core) intended(now time.Time, cmd *command, permit *safety.Permit, err 
 		c.finish(now, cmd, lab.Outcome{State: lab.NotSent, Kind: lab.KindExpired, Say: "the clock can't be trusted: " + c.badClock})
 	default:
 		cmd.phase = sending
-		c.timers.set(&cmd.timer, now.Add(sendWithin))
+		c.timers.set(&cmd.timer, now.Add(max(sendWithin, c.patience)))
 		c.do(Send{cmd.Command, permit})
 	}
 }
@@ -207,7 +207,7 @@ func (c *Core) exchanged(now time.Time, e Exchanged) {
 		return
 	}
 	cmd.phase = watching
-	c.timers.set(&cmd.timer, now.Add(cmd.spec.worstTime(now, cmd.Args, sendWithin)))
+	c.timers.set(&cmd.timer, now.Add(max(cmd.spec.worstTime(now, cmd.Args, sendWithin), c.patience)))
 	c.watch(now, cmd)
 }
 
@@ -229,7 +229,7 @@ func (c *Core) failed(now time.Time, cmd *command, err error) {
 		if cmd.spec.doneWhen != nil {
 			// It may have arrived: read-back may still prove it.
 			cmd.phase, cmd.stopWhy = watching, err.Error()
-			c.timers.set(&cmd.timer, now.Add(cmd.spec.worstTime(now, cmd.Args, sendWithin)))
+			c.timers.set(&cmd.timer, now.Add(max(cmd.spec.worstTime(now, cmd.Args, sendWithin), c.patience)))
 			return
 		}
 		c.uncertain(now, cmd, err.Error())

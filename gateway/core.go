@@ -37,6 +37,10 @@ type Options struct {
 	// refused as busy and leave no trace. Safe commands may be twice as many.
 	// 0: DefaultMaxLive.
 	MaxLive int
+	// Patience is how long every command may take at least, whatever its class
+	// says: for those who tell by themselves when something timed out, such as
+	// rule cases. 0: what the class says.
+	Patience time.Duration
 }
 
 // DefaultMaxLive is how many commands may be live where nothing is said.
@@ -49,6 +53,7 @@ type Core struct {
 	engine    *safety.Engine
 	encodable func(*lab.Instrument, *lab.Command) error
 	maxLive   int
+	patience  time.Duration
 	specs     map[lab.CommandID]*spec
 	places    map[string]*place // by instrument: those that this gateway owns
 	names     []string          // of the places, sorted
@@ -118,7 +123,7 @@ func New(o Options) (*Core, error) {
 	if o.MaxLive <= 0 {
 		o.MaxLive = DefaultMaxLive
 	}
-	c := &Core{lab: o.Lab, name: o.Name, engine: safety.NewEngine(o.Lab, o.Rules, o.StartBy), encodable: o.Encodable, maxLive: o.MaxLive,
+	c := &Core{lab: o.Lab, name: o.Name, engine: safety.NewEngine(o.Lab, o.Rules, o.StartBy), encodable: o.Encodable, maxLive: o.MaxLive, patience: o.Patience,
 		specs: map[lab.CommandID]*spec{}, places: map[string]*place{}, live: map[string]*command{}, known: map[string]known{}, answered: map[string]*lab.Outcome{},
 		doubts: map[string]*doubt{}, lane: map[string]*laneOrder{}, runs: map[string]int{}, waiting: map[uint64]func(time.Time, []lab.Ref, error){},
 		restored: newRestored()}

@@ -32,66 +32,95 @@ func (*AlarmChanged) event() {}
 // proofPrefix is before the rule in the name of a proof test's alarm.
 const proofPrefix = "proof-test/"
 
-// alarm raises an alarm, or lets it return to normal; nil where nothing
-// changed.
-func (e *Engine) alarm(now time.Time, t *tripState, say string, truth expr.Truth) Event {
+// alarm raises an alarm, or lets it return to normal.
+func (e *Engine) alarm(now time.Time, t *trigger, why because, truth expr.Truth, events []Event) []Event {
 	r := t.rule
 	a := e.alarms[r.ID]
-	_, bypassed := e.bypassed[r.ID]
+	active := a != nil && a.Active
+	inForce := t.st.inForce(e.high)
 	switch {
-	case say != "" && !bypassed && (a == nil || !a.Active):
-		a = &Alarm{Rule: r.ID, Priority: r.Priority, Say: fmt.Sprintf("%s: %s", r.ID, say), Response: r.Response, Since: now, Active: true, Inputs: e.used(now, r.expr)}
-		e.recall(a)
-		return &AlarmChanged{*a}
-	case a != nil && a.Active && (bypassed || truth == expr.False && t.unknownSince.IsZero()):
+	case why != because{} && inForce && !active:
+		a = &Alarm{Rule: r.ID, Priority: r.Priority, Say: fmt.Sprintf("%s: %s", r.ID, why.text(r)), Response: r.Response, Since: now, Active: true, Inputs: e.used(now, r.expr)}
+		e.raise(a)
+		return append(events, &AlarmChanged{*a})
+	case active && (!inForce || truth == expr.False && t.unknownSince.IsZero()):
 		a.Active = false
 		if a.Acknowledged {
 			delete(e.alarms, r.ID)
 		}
-		return &AlarmChanged{*a}
+		return append(events, &AlarmChanged{*a})
 	}
-	return nil
+	if truth != expr.Unknown {
+		delete(e.known, r.ID) // whatever comes is a new one
+	}
+	return events
 }
 
-// recall raises an alarm; one that somebody had seen before a restart stays
-// seen, once.
-func (e *Engine) recall(a *Alarm) {
-	if by, ok := e.seen[a.Rule]; ok {
+// raise keeps an alarm. One that was active before a restart, and that somebody
+// has acknowledged then, is no news where it is there at once.
+func (e *Engine) raise(a *Alarm) {
+	if by, ok := e.known[a.Rule]; ok {
 		a.Acknowledged, a.By = true, by
-		delete(e.seen, a.Rule)
+		delete(e.known, a.Rule)
 	}
 	e.alarms[a.Rule] = a
 }
 
-// proofTests raises the alarms of the proof tests that are due.
-func (e *Engine) proofTests(now time.Time) []Event {
-	var events []Event
-	for len(e.proofs) > 0 && !e.proofs[0].ProofTest.Due().After(now) {
-		r := e.proofs[0]
-		e.proofs = e.proofs[1:]
+// proof is a proof test whose day is to come.
+type proof struct {
+	timer
+	rule   *Rule
+	queued bool
+}
+
+func (e *Engine) loadProof(r *Rule) {
+	p := &proof{rule: r}
+	p.of = p
+	e.proofs = append(e.proofs, p)
+	due := r.ProofTest.Due()
+	if due.IsZero() { // never tested: with the first call
+		p.queued = true
+		e.queue.proofs = append(e.queue.proofs, p)
+		return
+	}
+	e.timers.set(&p.timer, due)
+}
+
+func (p *proof) wake(e *Engine, _ time.Time) {
+	if !p.queued {
+		p.queued = true
+		e.queue.proofs = append(e.queue.proofs, p)
+	}
+}
+
+// proofsDue raises the alarms of the proof tests whose day has come.
+func (e *Engine) proofsDue(now time.Time, events []Event) []Event {
+	for _, p := range e.queue.proofs {
+		p.queued = false
+		r := p.rule
 		say := fmt.Sprintf("%s was never tested on the real thing", r.ID)
-		if !r.ProofTest.Last.IsZero() {
-			say = fmt.Sprintf("the proof test of %s is due since %s; the last was on %s", r.ID, r.ProofTest.Due().Format(time.DateOnly), r.ProofTest.Last.Format(time.DateOnly))
+		if t := r.ProofTest; !t.Last.IsZero() {
+			say = fmt.Sprintf("the proof test of %s is due since %s; the last was on %s", r.ID, t.Due().Format(time.DateOnly), t.Last.Format(time.DateOnly))
+		}
+		if old := e.alarms[proofPrefix+r.ID]; old != nil && old.Say == say {
+			continue // kept over a reload
 		}
 		a := &Alarm{Rule: proofPrefix + r.ID, Priority: "medium", Say: say, Response: "try it, and write the day into its proof_test", Since: now, Active: true}
-		e.recall(a)
+		e.raise(a)
 		events = append(events, &AlarmChanged{*a})
 	}
+	e.queue.proofs = e.queue.proofs[:0]
 	return events
 }
 
 // Acknowledge notes that a person has seen an alarm. It silences it, and does
 // nothing else.
 func (e *Engine) Acknowledge(now time.Time, rule, by string) error {
+	e.see(now)
 	a := e.alarms[rule]
 	if a == nil {
-		var have []string
-		for n := range e.alarms {
-			have = append(have, n)
-		}
-		slices.Sort(have)
 		say := rule + " is no alarm that is active or waits to be acknowledged"
-		if len(have) > 0 {
+		if have := sortedKeys(e.alarms); len(have) > 0 {
 			say += "; there are: " + strings.Join(have, ", ")
 		}
 		return lab.Ef("safety: acknowledge", "", lab.KindInvalid, say)
@@ -103,9 +132,18 @@ func (e *Engine) Acknowledge(now time.Time, rule, by string) error {
 	return nil
 }
 
-// RestoreAcknowledged puts back an acknowledgement that the journal holds: the
-// alarm, if it is there again after the restart, was seen already.
-func (e *Engine) RestoreAcknowledged(rule, by string) { e.seen[rule] = by }
+// RestoreAcknowledged is for an alarm that the journal says somebody has seen.
+// If its condition is there when the engine first looks, it is the same alarm;
+// later it is another one, which somebody has to look at anew.
+func (e *Engine) RestoreAcknowledged(rule, by string) {
+	if a := e.alarms[rule]; a != nil {
+		a.Acknowledged, a.By = true, by
+		return
+	}
+	if _, isProof := strings.CutPrefix(rule, proofPrefix); isProof || e.states[rule] != nil {
+		e.known[rule] = by
+	}
+}
 
 // Alarms lists those that are active or not acknowledged, the most urgent
 // first, then the oldest.

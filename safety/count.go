@@ -1,8 +1,6 @@
 package safety
 
 import (
-	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -10,434 +8,296 @@ import (
 	"labgate/lab"
 )
 
-// count is what commands have used up of one budget, or of one limit over
-// time, by what it is counted for.
-type count struct{ accounts map[accountKey]*account }
-
-// accountKey is what a sum is of, and for what.
-type accountKey struct {
-	what string // total, change; empty: a budget
-	of   string
-}
-
-// account is one sum, in the unit of the rule's bound.
+// account is what a rule counts: commands put amounts on ledgers, one for each
+// run, campaign or principal that is counted for itself. All of it is exact,
+// and all of it is bounded; where something has to be forgotten, it is so that
+// more counts than was used, never less.
 type account struct {
-	open []tally // reserved or in doubt: they count in full, however old
-	past []tally // of a window, oldest first
-	sum  float64 // of what is over, where there is no window
+	key     string // what is counted, as text: the same over a reload
+	grain   grain
+	max     int64         // in grains, rounded down
+	bound   lab.Quantity  // max as it was written
+	per     time.Duration // how long an amount counts; 0: for ever
+	by      scopeSet
+	ledgers map[who]*ledger
+	floor   sum       // what a ledger that is not there may have had
+	evicted time.Time // the latest use of one that was dropped
 }
 
-// tally is what one command adds.
-type tally struct {
-	command string
-	at      time.Time
-	amount  float64
+// who is what one ledger is for. What an account does not ask for is empty.
+type who struct{ run, campaign, principal string }
+
+// scopeSet says what an account asks for.
+type scopeSet uint8
+
+const (
+	byRun scopeSet = 1 << iota
+	byCampaign
+	byPrincipal
+	byCommand // no ledger at all: each command alone
+)
+
+// ledger is one sum.
+type ledger struct {
+	open    sum // of commands under way or in doubt: they count in full, however old
+	spent   sum // of what is over, as long as it counts
+	entries []entry
+	first   int // entries before it are over
+	flights int
+	used    time.Time
 }
 
-// maxTallies bounds the memory of a window. Beyond it the two oldest become
-// one, as old as the younger: it counts for longer, never for less long.
-const maxTallies = 4096
-
-// slack is what the rounding of sums may make of an amount, of the bound.
-const slack = 1e-9
-
-// key is what a rule counts a command for. window is how long it counts; zero:
-// for ever.
-func (r *Rule) key(cmd *lab.Command, arg string) (key string, window time.Duration) {
-	switch {
-	case r.Kind == LimitRule && r.Limit.Together:
-		return "", 0
-	case r.Kind == LimitRule:
-		for i := range r.Targets {
-			if t := &r.Targets[i]; t.Command == cmd.Target && t.Arg == arg {
-				return t.key, 0
-			}
-		}
-		return "", 0
-	}
-	for _, s := range r.Budget.Per {
-		part := ""
-		switch s {
-		case PerCommand:
-			part = cmd.ID
-		case PerRun:
-			part = cmd.Run
-		case PerCampaign:
-			part = cmd.Campaign
-		case PerPrincipal:
-			part = cmd.Principal
-		case PerDay:
-			window = 24 * time.Hour
-			continue
-		}
-		if key != "" {
-			part = fmt.Sprintf("%d %s %s", len(key), key, part) // no two pairs are the same
-		}
-		key = part
-	}
-	return key, window
+// entry is what counts until its window is over.
+type entry struct {
+	at time.Time
+	n  int64
 }
 
-func (c *count) account(what, of string) *account {
-	if c.accounts == nil {
-		c.accounts = map[accountKey]*account{}
-	}
-	key := accountKey{what, of}
-	a := c.accounts[key]
-	if a == nil {
-		a = &account{}
-		c.accounts[key] = a
-	}
+// Bounds of memory.
+const (
+	maxEntries = 1024  // of one window; beyond them those close together become one
+	parts      = 256   // of a window: so close is close
+	maxLedgers = 16384 // of one account
+)
+
+func (e *Engine) newAccount(key string, bound lab.Quantity, digits int, per time.Duration, by scopeSet) *account {
+	a := &account{key: key, bound: bound, per: per, by: by, grain: grainOf(bound, digits), ledgers: map[who]*ledger{}}
+	a.max, _, _ = a.grain.of(bound) // what can't be counted is 0: nothing is allowed
+	e.accounts = append(e.accounts, a)
 	return a
 }
 
-// total is what counts now, of a window if there is one.
-func (a *account) total(now time.Time, window time.Duration) float64 {
-	sum := a.sum
-	for _, t := range a.open {
-		sum += t.amount
+// who is the ledger that a command is counted on.
+func (a *account) who(f *flight) who { return a.whoOf(f.run, f.campaign, f.principal) }
+
+func (a *account) whoOf(run, campaign, principal string) (w who) {
+	if a.by&byRun != 0 {
+		w.run = run
 	}
-	for _, t := range a.past {
-		if window == 0 || now.Sub(t.at) < window {
-			sum += t.amount
-		}
+	if a.by&byCampaign != 0 {
+		w.campaign = campaign
 	}
-	return sum
+	if a.by&byPrincipal != 0 {
+		w.principal = principal
+	}
+	return w
 }
 
-// frees is when something of a window stops counting; zero: never by itself.
-func (a *account) frees(now time.Time, window time.Duration) time.Time {
-	for _, t := range a.past {
-		if at := t.at.Add(window); at.After(now) {
-			return at
+// used is what counts now.
+func (a *account) used(now time.Time, w who) sum {
+	if l := a.ledgers[w]; l != nil {
+		l.expire(now, a.per)
+		return l.open.plus(l.spent)
+	}
+	return a.unknown(now, w)
+}
+
+// left is how many grains are left, negative where the bound is passed.
+func (a *account) left(now time.Time, w who) int64 { return a.used(now, w).left(a.max) }
+
+// unknown is what a ledger that is not there may have had: that of the fullest
+// one that was dropped, unless its run is younger than all of those.
+func (a *account) unknown(now time.Time, w who) sum {
+	if a.floor == (sum{}) || a.per > 0 && now.Sub(a.evicted) >= a.per {
+		return sum{}
+	}
+	if at, ok := ulidTime(w.run); ok && a.by&byRun != 0 && at.After(a.evicted) {
+		return sum{}
+	}
+	return a.floor
+}
+
+// ledger finds or opens one.
+func (a *account) ledger(now time.Time, w who) *ledger {
+	l := a.ledgers[w]
+	if l == nil {
+		if len(a.ledgers) >= maxLedgers {
+			a.evict(now)
+		}
+		l = &ledger{}
+		l.spend(now, a.unknown(now, w).whole(), a.per)
+		a.ledgers[w] = l
+	}
+	if now.After(l.used) {
+		l.used = now
+	}
+	return l
+}
+
+// evict drops the ledgers that nothing counts on, and of the others that have
+// nothing under way the older half.
+func (a *account) evict(now time.Time) {
+	var idle []time.Time
+	for w, l := range a.ledgers {
+		l.expire(now, a.per)
+		switch {
+		case l.flights > 0:
+		case l.spent == (sum{}):
+			delete(a.ledgers, w)
+		default:
+			idle = append(idle, l.used)
+		}
+	}
+	if len(a.ledgers) <= maxLedgers/2 || len(idle) == 0 {
+		return
+	}
+	slices.SortFunc(idle, time.Time.Compare)
+	old := idle[len(idle)/2]
+	for w, l := range a.ledgers {
+		if l.flights == 0 && !l.used.After(old) {
+			if a.floor.less(l.spent) {
+				a.floor = l.spent
+			}
+			a.evicted = later(a.evicted, l.used)
+			if n := len(l.entries); n > l.first {
+				a.evicted = later(a.evicted, l.entries[n-1].at)
+			}
+			delete(a.ledgers, w)
+		}
+	}
+}
+
+// expire takes out what counts no more.
+func (l *ledger) expire(now time.Time, per time.Duration) {
+	for l.first < len(l.entries) && now.Sub(l.entries[l.first].at) >= per {
+		l.spent.sub(l.entries[l.first].n)
+		l.first++
+	}
+	if l.first == len(l.entries) {
+		l.entries, l.first = l.entries[:0], 0
+	}
+}
+
+// spend puts down an amount that was used at a time.
+func (l *ledger) spend(at time.Time, n int64, per time.Duration) {
+	l.spent.add(n)
+	if per == 0 || n == 0 {
+		return
+	}
+	if len(l.entries)-l.first >= maxEntries {
+		l.merge(per)
+	}
+	if l.first > maxEntries {
+		l.entries, l.first = append(l.entries[:0], l.entries[l.first:]...), 0
+	}
+	if k := len(l.entries); k > l.first && at.Before(l.entries[k-1].at) {
+		at = l.entries[k-1].at // a clock that was set back: it counts for longer
+	}
+	l.entries = append(l.entries, entry{at, n})
+}
+
+// merge makes one of the entries of each 256th of the window, as young as the
+// youngest of them: they count for longer, never for less long.
+func (l *ledger) merge(per time.Duration) {
+	slot := max(per/parts, 1)
+	kept := l.entries[:0]
+	for _, x := range l.entries[l.first:] {
+		if k := len(kept) - 1; k >= 0 && kept[k].at.Truncate(slot).Equal(x.at.Truncate(slot)) {
+			kept[k] = entry{x.at, kept[k].n + x.n}
+			continue
+		}
+		kept = append(kept, x)
+	}
+	l.entries, l.first = kept, 0
+}
+
+// frees is when n grains more will fit, if nothing else happens; zero: never by
+// itself.
+func (a *account) frees(now time.Time, w who, n int64) time.Time {
+	l := a.ledgers[w]
+	if l == nil || a.per == 0 || n > a.max {
+		return time.Time{}
+	}
+	used := l.open.plus(l.spent)
+	for _, x := range l.entries[l.first:] {
+		if used.sub(x.n); used.left(a.max) >= n {
+			return x.at.Add(a.per)
 		}
 	}
 	return time.Time{}
 }
 
-// used adds what is over.
-func (a *account) used(t tally, window time.Duration) {
-	if window == 0 {
-		a.sum += t.amount
+// wait says whether waiting may help, and until when.
+func (a *account) wait(now time.Time, w who, n int64) string {
+	if at := a.frees(now, w, n); !at.IsZero() {
+		return "enough of it is free again at " + at.UTC().Format(time.RFC3339)
+	}
+	if l := a.ledgers[w]; l != nil && l.flights > 0 && n <= a.max {
+		return "commands under way or in doubt count in full until they are over"
+	}
+	return ""
+}
+
+// charge is an amount of a command under way or in doubt.
+type charge struct {
+	acct *account
+	led  *ledger
+	n    int64
+	part int // the argument whose part counts where only a part was done; -1: all of it counts
+}
+
+func (c *charge) open(now time.Time, f *flight) {
+	c.led = c.acct.ledger(now, c.acct.who(f))
+	c.led.flights++
+	c.led.open.add(c.n)
+}
+
+// close turns a reservation into what was used, as late as it may have been.
+func (c *charge) close(now time.Time, f *flight, end End, amount *lab.Quantity) {
+	c.led.flights--
+	c.led.open.sub(c.n)
+	switch end {
+	case NothingDone:
 		return
-	}
-	for len(a.past) > 0 && t.at.Sub(a.past[0].at) >= window {
-		a.past = a.past[1:]
-	}
-	if len(a.past) >= maxTallies {
-		a.past[1].amount += a.past[0].amount
-		a.past = a.past[1:]
-	}
-	a.past = append(a.past, t)
-}
-
-// amount is what a term makes of a command, in the unit of the budget's max.
-func (e *Engine) amount(now time.Time, r *Rule, t *Term, args []lab.Reading) (float64, bool) {
-	if t.expr == nil {
-		return 1, true
-	}
-	e.loadArgs(args)
-	env := e.env(now)
-	q := t.expr.Value(nil, env)
-	if !q.Usable() {
-		return 0, false
-	}
-	x, err := q.Quantity().In(r.Budget.Max.Unit)
-	return x.Value, err == nil && x.Finite()
-}
-
-// checkBudget refuses what would use up more than is left. A command that adds
-// less than nothing adds nothing.
-func (e *Engine) checkBudget(now time.Time, r *Rule, o *outstanding, d *Decision) {
-	add, ok := 0.0, true
-	var only *Term
-	terms := 0
-	for i := range r.Budget.Terms {
-		t := &r.Budget.Terms[i]
-		if t.Command != o.cmd.Target {
-			continue
-		}
-		x, known := e.amount(now, r, t, e.asked)
-		add, ok, only, terms = add+max(0, x), ok && known, t, terms+1
-	}
-	key, window := r.key(o.cmd, "")
-	acct := e.state[r.n].count.account("", key)
-	used := acct.total(now, window)
-	most := r.Budget.Max.Value
-	if ok && used+add <= most+slack*math.Abs(most) {
-		return
-	}
-	left := max(0, most-used)
-	unit := r.Budget.Max.Unit
-	i := lab.Issue{Code: "budget", Rule: r.ID, Got: round(lab.Quantity{Value: add, Unit: unit}).String(), Allowed: "at most " + round(lab.Quantity{Value: left, Unit: unit}).String(),
-		Say: fmt.Sprintf("%s: %s would bring it to %s; at most %s %s is allowed", r.ID, round(lab.Quantity{Value: add, Unit: unit}), round(lab.Quantity{Value: used + add, Unit: unit}), r.Budget.Max, sayScopes(r.Budget.Per))}
-	if !ok {
-		i.Say = fmt.Sprintf("%s: what it would add is not known", r.ID)
-	}
-	if len(acct.open) > 0 {
-		i.Wait = "commands under way or in doubt count in full until they are over"
-	} else if at := acct.frees(now, window); window > 0 && !at.IsZero() {
-		i.Wait = "some of it is free again at " + at.UTC().Format(time.RFC3339)
-	}
-	if ok && terms == 1 && only.Arg != "" && left > 0 {
-		i.Path = "args." + only.Arg
-		if v, good := below(o.cmd.Args[only.Arg], left, unit); good {
-			i.Nearest, i.Repairable = &v, true
-		}
-	}
-	d.refuse(i)
-}
-
-// below is the value of an argument that uses up what is left, and no more.
-func below(v lab.Value, left float64, unit lab.Unit) (lab.Value, bool) {
-	q, err := lab.Quantity{Value: left, Unit: unit}.In(v.Unit)
-	if err != nil || v.Kind != lab.Number && v.Kind != lab.Integer {
-		return lab.Value{}, false
-	}
-	if v.Kind == lab.Integer {
-		n := math.Floor(q.Value + slack)
-		return lab.IntegerValue(int64(n)), n >= 1 && n < 1<<53
-	}
-	r := round(q)
-	if r.Value > q.Value*(1+slack) {
-		r.Value = q.Value
-	}
-	return lab.NumberValue(r), r.Value > 0
-}
-
-// round takes the noise of sums off a quantity that is shown.
-func round(q lab.Quantity) lab.Quantity {
-	if q.Value == 0 {
-		return q
-	}
-	scale := math.Pow(10, 9-math.Ceil(math.Log10(math.Abs(q.Value))))
-	if x := math.Round(q.Value*scale) / scale; !math.IsNaN(x) && !math.IsInf(x, 0) {
-		q.Value = x
-	}
-	return q
-}
-
-func sayScopes(list []Scope) string {
-	words := make([]string, len(list))
-	for i, s := range list {
-		words[i] = string(s)
-	}
-	return "per " + strings.Join(words, " and ")
-}
-
-// checkMoves asks what a limit says of steps and of sums over time.
-func (e *Engine) checkMoves(now time.Time, r *Rule, cmd *lab.Command, d *Decision, until *time.Time) {
-	l := &r.Limit
-	if l.Step == nil && l.Change == nil && l.Total == nil {
-		return
-	}
-	for i := range r.Targets {
-		t := &r.Targets[i]
-		if t.Command != cmd.Target {
-			continue
-		}
-		v := cmd.Args[t.Arg]
-		if !v.Usable() {
-			continue // checkLimit has refused it
-		}
-		if l.Total != nil {
-			e.checkSum(now, r, cmd, t, v, v.Quantity(), l.Total, "total", d)
-		}
-		if t.from == nil {
-			continue
-		}
-		e.live(now, t.from, until)
-		low, high, ok := e.inForce(now, t, cmd)
-		if !ok {
-			used := e.used(now, t.from)
-			d.refuse(lab.Issue{Code: "limit", Rule: r.ID, Path: "args." + t.Arg, Inputs: used, Wait: "its input may become known",
-				Say: fmt.Sprintf("%s: a step of %s can't be judged: %s is unknown%s", r.ID, t.Arg, t.from.Source().Text, sayUsed(used))})
-			continue
-		}
-		x := v.Base()
-		dist := lab.Quantity{Value: difference(v.Unit).FromBase(max(math.Abs(x-low), math.Abs(x-high))), Unit: difference(v.Unit)}
-		e.checkStep(now, r, t, v, dist, low, high, d)
-		if l.Change != nil {
-			e.checkSum(now, r, cmd, t, v, dist, l.Change, "change", d)
-		}
+	case PartDone:
+		c.led.spend(now, c.done(f, amount), c.acct.per)
+	default:
+		c.led.spend(now, c.n, c.acct.per)
 	}
 }
 
-// inForce is the range of what an argument sets now, in SI base units: the
-// reading, and what commands under way or in doubt may have set.
-func (e *Engine) inForce(now time.Time, t *Target, cmd *lab.Command) (low, high float64, ok bool) {
-	env := e.env(now)
-	v := t.from.Value(nil, env)
-	if !v.Usable() {
-		return 0, 0, false
+// done is what a part counts: what was delivered, also where it was more than
+// was asked for. What is no amount counts as all of it.
+func (c *charge) done(f *flight, amount *lab.Quantity) int64 {
+	if c.part < 0 || amount == nil || amount.Unit.Dim() != f.value(c.part).Unit.Dim() {
+		return c.n
 	}
-	low, high = v.Base(), v.Base()
-	also := func(c *lab.Command) {
-		if x, given := c.Args[t.Arg]; c.Target == cmd.Target && given && x.Usable() {
-			low, high = min(low, x.Base()), max(high, x.Base())
-		}
+	_, n, ok := c.acct.grain.of(*amount)
+	if !ok || n < 0 {
+		return c.n
 	}
-	for _, o := range e.out {
-		also(o.cmd)
-	}
-	for _, c := range e.doubts {
-		also(c)
-	}
-	return low, high, true
+	return n
 }
 
-func (e *Engine) checkStep(now time.Time, r *Rule, t *Target, v lab.Value, dist lab.Quantity, low, high float64, d *Decision) {
-	if r.Limit.Step == nil {
-		return
+// partOf is the argument that the amount of a partial delivery speaks of: a
+// plain argument, if no other one could be meant.
+func partOf(g *guard, name string) int {
+	arg := g.spec.Arg(name)
+	if arg == nil {
+		return -1
 	}
-	most, err := r.Limit.Step.In(dist.Unit)
-	if err == nil && dist.Value <= most.Value+slack*math.Abs(most.Value) {
-		return
+	for _, a := range g.spec.Args {
+		if a.Name != name && a.Type.Unit.Dim() == arg.Type.Unit.Dim() {
+			return -1
+		}
 	}
-	i := lab.Issue{Code: "limit", Rule: r.ID, Path: "args." + t.Arg, Got: v.String(), Allowed: "a step of at most " + r.Limit.Step.String(), Inputs: e.used(now, t.from),
-		Say: fmt.Sprintf("%s: %s is %s, a step of %s; at most %s is allowed", r.ID, t.Arg, v, round(dist), r.Limit.Step)}
-	// The nearest legal value: a step from the end that is farther away, towards
-	// what was asked for.
-	step := r.Limit.Step.Unit.ToBase(r.Limit.Step.Value)
-	near := min(v.Base(), low+step)
-	if v.Base() < low {
-		near = max(v.Base(), high-step)
-	}
-	if err == nil && near >= high-step*(1+slack) && near <= low+step*(1+slack) && v.Kind == lab.Number {
-		n := lab.NumberValue(round(lab.Quantity{Value: v.Unit.FromBase(near), Unit: v.Unit}))
-		i.Nearest, i.Repairable = &n, true
-	}
-	d.refuse(i)
+	return g.argument(name)
 }
 
-// checkSum refuses what would bring a sum over a window above its bound.
-func (e *Engine) checkSum(now time.Time, r *Rule, cmd *lab.Command, t *Target, v lab.Value, add lab.Quantity, w *Window, what string, d *Decision) {
-	x, err := add.In(w.Max.Unit)
-	key, _ := r.key(cmd, t.Arg)
-	acct := e.state[r.n].count.account(what, key)
-	used := acct.total(now, w.Per)
-	if err == nil && used+max(0, x.Value) <= w.Max.Value+slack*math.Abs(w.Max.Value) {
-		return
+// ulidTime is when an id that is a ULID was made.
+func ulidTime(id string) (time.Time, bool) {
+	if len(id) != 26 {
+		return time.Time{}, false
 	}
-	left := round(lab.Quantity{Value: max(0, w.Max.Value-used), Unit: w.Max.Unit})
-	i := lab.Issue{Code: "limit", Rule: r.ID, Path: "args." + t.Arg, Got: v.String(), Allowed: fmt.Sprintf("at most %s more within %s", left, lab.Seconds(w.Per)),
-		Say: fmt.Sprintf("%s: %s is %s, which would bring the %s within %s to %s; at most %s is allowed", r.ID, t.Arg, v, what, lab.Seconds(w.Per), round(lab.Quantity{Value: used + x.Value, Unit: w.Max.Unit}), w.Max)}
-	if at := acct.frees(now, w.Per); !at.IsZero() {
-		i.Wait = "some of it is free again at " + at.UTC().Format(time.RFC3339)
-	} else if len(acct.open) > 0 {
-		i.Wait = "commands under way or in doubt count in full until they are over"
-	}
-	if what == "total" {
-		if n, ok := below(v, left.Value, left.Unit); ok {
-			i.Nearest, i.Repairable = &n, true
+	var ms int64
+	for i := range len(id) {
+		d := strings.IndexByte("0123456789ABCDEFGHJKMNPQRSTVWXYZ", id[i])
+		if d < 0 {
+			return time.Time{}, false
+		}
+		if i < 10 {
+			ms = ms<<5 | int64(d)
 		}
 	}
-	d.refuse(i)
-}
-
-// take reserves what a command adds.
-func (e *Engine) take(now time.Time, r *Rule, cmd *lab.Command, args []lab.Reading, live bool) {
-	c := e.state[r.n].count
-	if c == nil {
-		return
-	}
-	if r.Kind == BudgetRule {
-		sum := 0.0
-		for i := range r.Budget.Terms {
-			if t := &r.Budget.Terms[i]; t.Command == cmd.Target {
-				x, ok := e.amount(now, r, t, args)
-				if !ok { // restored, under rules that have changed: it counts for all there is
-					x = r.Budget.Max.Value
-				}
-				sum += max(0, x)
-			}
-		}
-		key, _ := r.key(cmd, "")
-		a := c.account("", key)
-		a.open = append(a.open, tally{cmd.ID, now, sum})
-		return
-	}
-	for i := range r.Targets {
-		t := &r.Targets[i]
-		v, ok := cmd.Args[t.Arg]
-		if t.Command != cmd.Target || !ok || !v.Usable() {
-			continue
-		}
-		key, _ := r.key(cmd, t.Arg)
-		if w := r.Limit.Total; w != nil {
-			if x, err := v.Quantity().In(w.Max.Unit); err == nil {
-				a := c.account("total", key)
-				a.open = append(a.open, tally{cmd.ID, now, max(0, x.Value)})
-			}
-		}
-		if w := r.Limit.Change; w != nil && t.from != nil {
-			x := w.Max.Value // restored: what it was a step from is not known any more
-			if low, high, ok := e.inForce(now, t, cmd); live && ok {
-				u := difference(v.Unit)
-				if q, err := (lab.Quantity{Value: u.FromBase(max(math.Abs(v.Base()-low), math.Abs(v.Base()-high))), Unit: u}).In(w.Max.Unit); err == nil {
-					x = q.Value
-				}
-			}
-			a := c.account("change", key)
-			a.open = append(a.open, tally{cmd.ID, now, x})
-		}
-	}
-}
-
-// spent turns a reservation into what was used.
-func (e *Engine) spent(now time.Time, r *Rule, cmd *lab.Command, end End, part *lab.Quantity) {
-	c := e.state[r.n].count
-	if c == nil {
-		return
-	}
-	settle := func(what, of string, window time.Duration, arg string) {
-		a := c.accounts[accountKey{what, of}]
-		if a == nil {
-			return
-		}
-		i := slices.IndexFunc(a.open, func(t tally) bool { return t.command == cmd.ID })
-		if i < 0 {
-			return
-		}
-		t := a.open[i]
-		a.open = slices.Delete(a.open, i, i+1)
-		if end == NothingDone {
-			return
-		}
-		if end == PartDone && part != nil && arg != "" {
-			if whole := cmd.Args[arg].Base(); part.Unit.Dim() == cmd.Args[arg].Unit.Dim() && whole > 0 {
-				t.amount *= min(1, max(0, part.Base()/whole))
-			}
-		}
-		if now.After(t.at) {
-			t.at = now
-		}
-		a.used(t, window)
-	}
-	if r.Kind == BudgetRule {
-		arg := ""
-		for _, t := range r.Budget.Terms {
-			if t.Command == cmd.Target {
-				arg = t.Arg
-			}
-		}
-		key, window := r.key(cmd, "")
-		settle("", key, window, arg)
-		if len(r.Budget.Per) == 1 && r.Budget.Per[0] == PerCommand {
-			delete(c.accounts, accountKey{"", key})
-		}
-		return
-	}
-	for _, t := range r.Targets {
-		if t.Command != cmd.Target {
-			continue
-		}
-		key, _ := r.key(cmd, t.Arg)
-		if w := r.Limit.Total; w != nil {
-			settle("total", key, w.Per, t.Arg)
-		}
-		if w := r.Limit.Change; w != nil {
-			settle("change", key, w.Per, "")
-		}
-	}
+	return time.UnixMilli(ms), true
 }

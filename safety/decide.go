@@ -2,9 +2,7 @@ package safety
 
 import (
 	"fmt"
-	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"labgate/lab"
@@ -12,41 +10,148 @@ import (
 )
 
 // Decision is the engine's answer to one command. The zero Decision denies.
+// Its lists are the engine's own, good until the engine's next call.
 type Decision struct {
 	Permit   *Permit    // nil: denied
 	Refusals lab.Issues // every reason, each with its rule
 	Rules    []string   // the rules that were asked
+	Bypassed []string   // of those, the ones that a bypass has set aside
 
 	engine   *Engine
 	now      time.Time
 	programs []*expr.Program // that were evaluated
 }
 
-// Used lists the readings that the decision stood on. Like the lists of the
-// Decision it is to be asked for before the engine's next call.
+// Used lists the readings that the decision stood on, each once. It is to be
+// asked for before the engine's next call.
 func (d *Decision) Used() []lab.Used {
 	var list []lab.Used
 	for _, p := range d.programs {
-		list = append(list, d.engine.used(d.now, p)...)
+		for _, u := range d.engine.used(d.now, p) {
+			if !slices.ContainsFunc(list, func(x lab.Used) bool { return x.Signal == u.Signal }) {
+				list = append(list, u)
+			}
+		}
 	}
 	return list
+}
+
+func (d *Decision) refuse(i lab.Issue) { d.Refusals = append(d.Refusals, i) }
+
+// guard is all that concerns one command, worked out when the rules are loaded.
+type guard struct {
+	target lab.CommandID
+	name   string
+	spec   *lab.CommandSpec
+	acts   bool // it has an effect, and not a safe one
+	args   []argSlot
+	checks []check  // in the order of the file
+	rules  []string // ids of the rules of checks, each once
+	sets   []sets   // what it may bring in force
+	until  []*keep  // claims that its confirmation ends
+	past   occurrence
+}
+
+// argSlot is where expressions find an argument.
+type argSlot struct {
+	name string
+	slot int
+}
+
+// check is one thing to ask of a command. One of the pointers is set.
+type check struct {
+	st     *ruleState
+	perm   *perm
+	limits *limits
+	budget *budget
+	after  *after
+	claim  *keep
+}
+
+func (e *Engine) loadGuards() {
+	for _, in := range e.lab.Instruments {
+		for _, comp := range in.Profile.Components {
+			for i := range comp.Class.Commands {
+				spec := &comp.Class.Commands[i]
+				id := lab.CommandID{Instrument: in.Name, Component: comp.Name, Command: spec.Name}
+				g := &guard{target: id, name: id.String(), spec: spec, acts: spec.Effect != lab.Read && spec.Effect != lab.Safe}
+				for _, a := range spec.Args {
+					if k, ok := slices.BinarySearch(e.rules.argNames, a.Name); ok {
+						g.args = append(g.args, argSlot{a.Name, e.rules.argBase + k})
+					}
+				}
+				e.guards[id] = g
+			}
+		}
+	}
+}
+
+func (g *guard) add(c check) {
+	g.checks = append(g.checks, c)
+	if !slices.Contains(g.rules, c.st.rule.ID) {
+		g.rules = append(g.rules, c.st.rule.ID)
+	}
+}
+
+// argument is the place of an argument in the guard's list; -1: none.
+func (g *guard) argument(name string) int {
+	return slices.IndexFunc(g.args, func(a argSlot) bool { return a.name == name })
+}
+
+// asking is one decision on its way.
+type asking struct {
+	now   time.Time
+	f     *flight
+	d     *Decision
+	until time.Time // when the permit ends
+}
+
+// ends shortens the permit; zero: it does not.
+func (a *asking) ends(at time.Time) {
+	if !at.IsZero() && at.Before(a.until) {
+		a.until = at
+	}
 }
 
 // Needs lists the properties that the decision about a command will read, so
 // that they can be read afresh.
 func (e *Engine) Needs(target lab.CommandID) []lab.PropertyID {
+	g := e.guards[target]
+	if g == nil {
+		return nil
+	}
 	seen := map[int]bool{}
 	var ids []lab.PropertyID
-	for _, r := range e.rules.byCommand[target] {
-		for _, f := range r.Formulas() {
-			if f.Command != (lab.CommandID{}) && f.Command != target && f.Role != RoleWhile {
-				continue
+	add := func(p *expr.Program) {
+		if p == nil {
+			return
+		}
+		for _, s := range p.Slots() {
+			if s < len(e.rules.properties) && !seen[s] {
+				seen[s] = true
+				ids = append(ids, e.rules.properties[s])
 			}
-			for _, s := range f.Program.Slots() {
-				if s < len(e.rules.properties) && !seen[s] {
-					seen[s] = true
-					ids = append(ids, e.rules.properties[s])
+		}
+	}
+	for i := range g.checks {
+		switch c := &g.checks[i]; {
+		case c.perm != nil:
+			add(c.perm.prog)
+		case c.limits != nil:
+			for _, b := range c.limits.bounds {
+				if b.setting != nil {
+					add(b.setting.prog)
 				}
+			}
+		case c.after != nil:
+			for _, h := range c.after.all() {
+				if h.cond != nil {
+					add(h.cond.prog)
+				}
+			}
+		case c.claim != nil:
+			for _, cl := range c.claim.zone.claims { // one that may be over by now
+				add(cl.keep.prog)
 			}
 		}
 	}
@@ -56,13 +161,13 @@ func (e *Engine) Needs(target lab.CommandID) []lab.PropertyID {
 // Decide decides and reserves in one act: an allowed command counts from now
 // on, until Done, in every later decision. The permit it returns is good for
 // this command, in this epoch, until the first reading that it stood on grows
-// stale. The lists of the Decision are the engine's, until the next Decide.
+// stale. The engine keeps nothing of cmd but copies.
 func (e *Engine) Decide(now time.Time, cmd *lab.Command, epoch uint64) Decision {
 	e.see(now)
-	e.d = Decision{Rules: e.d.Rules[:0], engine: e, now: now, programs: e.d.programs[:0]}
-	d := &e.d
-	spec := e.lab.CommandSpec(cmd.Target)
-	if spec == nil {
+	d := &e.decision
+	*d = Decision{engine: e, now: now, programs: d.programs[:0]}
+	g := e.guards[cmd.Target]
+	if g == nil {
 		d.refuse(lab.Issue{Code: "undeclared", Path: "command", Got: cmd.Target.String(), Say: fmt.Sprintf("no command %s is declared", cmd.Target)})
 		return *d
 	}
@@ -71,365 +176,103 @@ func (e *Engine) Decide(now time.Time, cmd *lab.Command, epoch uint64) Decision 
 		d.refuse(lab.Issue{Code: "not_finite", Path: "args", Say: "an argument is not a finite value"})
 		return *d
 	}
-	if e.underWay(cmd.ID) {
-		d.refuse(lab.Issue{Code: "duplicate", Path: "id", Got: cmd.ID, Say: fmt.Sprintf("command %s is under way already", cmd.ID)})
+	if e.flights[cmd.ID] != nil {
+		d.refuse(lab.Issue{Code: "duplicate", Path: "id", Got: cmd.ID, Say: fmt.Sprintf("command %s is under way already, or in doubt", cmd.ID)})
 		return *d
 	}
-	if spec.Effect != lab.Read && spec.Effect != lab.Safe {
-		if e.never > 0 && !e.Mitigates(cmd.Target) {
-			e.checkStarting(now, d)
-		}
-		if len(e.latches) > 0 {
-			e.checkLatches(cmd.Target, d)
-		}
+	if g.acts {
+		e.checkState(now, g, d)
 	}
-	until := now.Add(maxPermit)
-	if !cmd.NotAfter.IsZero() && cmd.NotAfter.Before(until) {
-		until = cmd.NotAfter
-	}
-	if !now.Before(until) {
+	a := asking{now: now, d: d, until: now.Add(maxPermit), f: e.newFlight(g, cmd, now)}
+	a.ends(cmd.NotAfter)
+	if !now.Before(a.until) {
 		d.refuse(lab.Issue{Code: "expired", Path: "not_after", Say: fmt.Sprintf("it was to run before %s", cmd.NotAfter.UTC().Format(time.RFC3339Nano))})
 	}
-	o := &outstanding{cmd: cmd}
-	o.held = o.theHeld[:0]
-	e.asked = e.argReadings(now, cmd, e.asked[:0])
-	for _, r := range e.rules.byCommand[cmd.Target] {
-		e.ask(now, r, o, d, &until)
-	}
-	if spec.Effect != lab.Safe {
-		for _, s := range e.scoped[cmd.Run] {
-			d.Rules = append(d.Rules, s.rule.ID)
-			o.held = append(o.held, e.checkPermissive(now, s.rule, s.rule.expr, s.windows, e.asked, d, &until))
-		}
-	}
+	e.ask(&a, g)
 	if len(d.Refusals) > 0 {
+		e.drop(a.f)
 		return *d
 	}
-	o.thePermit.command, o.thePermit.epoch, o.thePermit.lease, o.thePermit.rules, o.thePermit.notAfter = hash, epoch, cmd.Lease, e.rules.Hash, until
-	o.thePermit.state.Store(permitFresh)
-	o.permit = &o.thePermit
-	d.Permit = o.permit
-	e.out = append(e.out, o)
-	for i := range o.held {
-		if e.argued(o.held[i].program) {
-			o.args = slices.Clone(e.asked)
-			break
-		}
-	}
-	e.reserve(now, cmd, e.asked, true)
+	p := &Permit{command: hash, epoch: epoch, lease: cmd.Lease, rules: e.rules.Hash, notAfter: a.until}
+	p.state.Store(permitFresh)
+	a.f.permit, d.Permit = p, p
+	e.launch(a.f)
 	e.Mitigated(cmd.Target, cmd.ID)
 	return *d
 }
 
-// ask asks one rule about a command.
-func (e *Engine) ask(now time.Time, r *Rule, o *outstanding, d *Decision, until *time.Time) {
-	d.Rules = append(d.Rules, r.ID)
-	if len(e.bypassed) > 0 {
-		if _, ok := e.bypassed[r.ID]; ok {
-			return
-		}
+// checkState asks what concerns every effect: the start, and the latches.
+func (e *Engine) checkState(now time.Time, g *guard, d *Decision) {
+	if e.never > 0 && (len(e.latches) == 0 || !e.mitigates(g.name)) {
+		e.checkStarting(now, d)
 	}
-	cmd := o.cmd
-	switch r.Kind {
-	case LimitRule:
-		r.checkLimit(cmd, d)
-		e.checkMoves(now, r, cmd, d, until)
-	case PermissiveRule:
-		p := r.expr
-		for i := range r.Targets {
-			if t := &r.Targets[i]; t.own != nil && t.Command == cmd.Target {
-				p = t.own
+	if len(e.latches) == 0 {
+		return
+	}
+	for _, list := range [2][]*Latch{e.latchOn[""], e.latchOn[g.target.Instrument]} {
+		for _, l := range list {
+			if !l.lets(g.name) {
+				d.refuse(lab.Issue{Code: "latched", Rule: l.Rule, Say: fmt.Sprintf("%s, at %s, and nobody has reset it", l.Say, l.Since.UTC().Format(time.RFC3339)),
+					Hint: "a person must look, and reset it with a reason"})
 			}
 		}
-		if h := e.checkPermissive(now, r, p, e.state[r.n].memory, e.asked, d, until); !r.AtStart {
-			o.held = append(o.held, h)
-		}
-	case BudgetRule:
-		e.checkBudget(now, r, o, d)
-	case SequenceRule:
-		e.checkSequence(now, r, cmd, d)
-	case ZoneRule:
-		e.checkZone(now, r, cmd, d)
 	}
-}
-
-// reserve lets an allowed command count; without live, one that the journal
-// says was allowed.
-func (e *Engine) reserve(now time.Time, cmd *lab.Command, args []lab.Reading, live bool) {
-	for _, r := range e.rules.byCommand[cmd.Target] {
-		switch r.Kind {
-		case BudgetRule, LimitRule:
-			e.take(now, r, cmd, args, live)
-		case ZoneRule:
-			e.claim(r, cmd)
-		}
-	}
-	e.marked(cmd.Target, cmd.ID)
-}
-
-func (d *Decision) refuse(i lab.Issue) { d.Refusals = append(d.Refusals, i) }
-
-func (e *Engine) underWay(command string) bool {
-	for _, o := range e.out {
-		if o.cmd.ID == command {
-			return true
-		}
-	}
-	return false
 }
 
 // checkStarting denies effects until every trip has been decidable once. One
 // that never is trips when its time is up, and from then on its latch denies.
 func (e *Engine) checkStarting(now time.Time, d *Decision) {
-	for _, t := range e.trips {
-		if !t.everKnown && !e.latched(t.rule.ID) {
-			d.refuse(lab.Issue{Code: "starting", Rule: t.rule.ID, Inputs: e.used(now, t.rule.expr), Say: fmt.Sprintf("the inputs of %s were not good yet since the start", t.rule.ID), Hint: "wait and try again"})
+	for _, t := range e.triggers {
+		if t.rule.Kind == TripRule && !t.everKnown && t.st.latch == nil && t.st.inForce(e.high) {
+			d.refuse(lab.Issue{Code: "starting", Rule: t.rule.ID, Inputs: e.used(now, t.rule.expr), Wait: "its inputs may become known",
+				Say: fmt.Sprintf("the inputs of %s were not good yet since the start", t.rule.ID), Hint: "wait and try again"})
 		}
 	}
 }
 
-func (e *Engine) checkLatches(target lab.CommandID, d *Decision) {
-	for _, l := range e.latches {
-		if !l.denies(target) {
-			continue
-		}
-		d.refuse(lab.Issue{Code: "latched", Rule: l.Rule, Say: fmt.Sprintf("%s, at %s, and nobody has reset it", l.Say, l.Since.UTC().Format(time.RFC3339)),
-			Hint: "a person must look, and reset it with a reason"})
-	}
-}
-
-// checkLimit bounds an argument. A value that is no number is refused. It is
-// compared in its own unit, where equal amounts are equal.
-func (r *Rule) checkLimit(cmd *lab.Command, d *Decision) {
-	for _, t := range r.Targets {
-		if t.Command != cmd.Target {
-			continue
-		}
-		v, ok := cmd.Args[t.Arg]
-		if ok && r.within(v) {
-			continue
-		}
-		path := "args." + t.Arg
-		if !ok || !v.Usable() || v.Kind != lab.Number && v.Kind != lab.Integer {
-			d.refuse(lab.Issue{Code: "limit", Rule: r.ID, Path: path, Got: v.String(), Say: fmt.Sprintf("%s: %s is %s, not a number", r.ID, t.Arg, v)})
-			continue
-		}
-		for _, b := range []struct {
-			bound *lab.Quantity
-			word  string
-			over  func(v, bound float64) bool
-			round func(float64) float64 // inwards, where only whole numbers are legal
-		}{
-			{r.Limit.Max, "at most", func(v, max float64) bool { return v > max }, math.Floor},
-			{r.Limit.Min, "at least", func(v, min float64) bool { return v < min }, math.Ceil},
-		} {
-			if b.bound == nil {
-				continue
-			}
-			q, err := b.bound.In(v.Unit)
-			if err == nil && !b.over(v.Num, q.Value) {
-				continue
-			}
-			i := lab.Issue{Code: "limit", Rule: r.ID, Path: path, Got: v.String(), Allowed: b.word + " " + b.bound.String(),
-				Say: fmt.Sprintf("%s: %s is %s; %s %s is allowed", r.ID, t.Arg, v, b.word, b.bound)}
-			if n, ok := r.nearest(v, q, b.round); ok && err == nil {
-				i.Nearest, i.Repairable = &n, true
-			}
-			d.refuse(i)
-		}
-	}
-}
-
-// within reports whether a value is a number between the bounds.
-func (r *Rule) within(v lab.Value) bool {
-	if !v.Usable() || v.Kind != lab.Number && v.Kind != lab.Integer {
-		return false
-	}
-	if b := r.Limit.Max; b != nil {
-		if q, err := b.In(v.Unit); err != nil || v.Num > q.Value {
-			return false
-		}
-	}
-	if b := r.Limit.Min; b != nil {
-		if q, err := b.In(v.Unit); err != nil || v.Num < q.Value {
-			return false
-		}
-	}
-	return true
-}
-
-// nearest is the legal value next to a bound; none where the rule leaves no
-// whole number.
-func (r *Rule) nearest(v lab.Value, bound lab.Quantity, round func(float64) float64) (lab.Value, bool) {
-	if v.Kind == lab.Number {
-		return lab.NumberValue(bound), true
-	}
-	n := round(bound.Value)
-	ok := (r.Limit.Min == nil || n >= r.Limit.Min.Base()) && (r.Limit.Max == nil || n <= r.Limit.Max.Base()) && math.Abs(n) <= 1<<53
-	return lab.IntegerValue(int64(n)), ok
-}
-
-// checkPermissive asks a condition now; unknown denies. It shortens the
-// permit to the life of the readings it stood on.
-func (e *Engine) checkPermissive(now time.Time, r *Rule, p *expr.Program, windows *expr.State, args []lab.Reading, d *Decision, until *time.Time) heldRule {
-	e.feed(now, r, windows)
-	if e.argued(p) {
-		e.loadArgs(args)
-	}
-	env := e.env(now)
-	d.programs = append(d.programs, p)
-	if truth := p.Truth(windows, env); truth != expr.True {
-		used := e.used(now, p)
-		i := lab.Issue{Code: "permissive", Rule: r.ID, Inputs: used, Allowed: p.Source().Text,
-			Say: fmt.Sprintf("%s: %s is %s%s", r.ID, p.Source().Text, word(truth), sayUsed(used)), Hint: r.About}
-		i.Wait = "its inputs may change"
-		if truth == expr.Unknown {
-			i.Wait = "its inputs may become known"
-		}
-		d.refuse(i)
-	}
-	next := e.soonest(now, p)
-	if !next.IsZero() && next.Before(*until) { // one that is stale has no part in what is true
-		*until = next
-	}
-	if p.Windows() {
-		next = earlier(next, laterThan(now, p.Next(windows, now)))
-	}
-	return heldRule{rule: r, program: p, windows: windows, next: next}
-}
-
-// argued reports whether a formula reads arguments of the command. Slots come
-// in order.
-func (e *Engine) argued(p *expr.Program) bool {
-	s := p.Slots()
-	return len(s) > 0 && s[len(s)-1] >= e.rules.argBase
-}
-
-// live shortens a permit to the life of the readings that a formula stands on.
-func (e *Engine) live(now time.Time, p *expr.Program, until *time.Time) {
-	for _, s := range p.Slots() {
-		if at := e.staleAt(s); at.After(now) && at.Before(*until) { // one that is stale has no part in what is true
-			*until = at
-		}
-	}
-}
-
-func sayUsed(used []lab.Used) string {
-	var parts []string
-	for _, u := range used {
+// ask asks every rule about a command. Whatever a rule that is bypassed would
+// say is not said, but the command counts for it all the same.
+func (e *Engine) ask(a *asking, g *guard) {
+	a.d.Rules = g.rules
+	for i := range g.checks {
+		c := &g.checks[i]
+		said := len(a.d.Refusals)
 		switch {
-		case u.Why == "stale":
-			parts = append(parts, fmt.Sprintf("%s is stale, %.1f s old", u.Signal, u.AgeMS/1000))
-		case u.Why != "":
-			parts = append(parts, u.Signal+" is "+u.Why)
-		case u.Value != nil:
-			parts = append(parts, fmt.Sprintf("%s is %s", u.Signal, u.Value))
+		case c.perm != nil:
+			e.checkPermissive(a.now, c.perm, a)
+		case c.limits != nil:
+			e.checkLimits(a, c.limits)
+		case c.budget != nil:
+			e.checkBudget(a, c.budget)
+		case c.after != nil:
+			e.checkAfter(a, c.after)
+		case c.claim != nil:
+			e.checkZone(a, c.claim)
+		}
+		if !c.st.inForce(e.high) {
+			a.d.Refusals = a.d.Refusals[:said]
+			a.d.Bypassed = append(a.d.Bypassed, c.st.rule.ID)
+			a.ends(c.st.bypass.Until)
 		}
 	}
-	if len(parts) == 0 {
-		return ""
-	}
-	return " (" + strings.Join(parts, ", ") + ")"
-}
-
-// argReadings lays a command's arguments out where rule expressions find them.
-func (e *Engine) argReadings(now time.Time, cmd *lab.Command, buf []lab.Reading) []lab.Reading {
-	for _, n := range e.rules.argNames {
-		r := lab.Reading{}
-		if v, ok := cmd.Args[n]; ok {
-			r = lab.Reading{Value: v, Quality: lab.Good, Source: now, Received: now}
-		}
-		buf = append(buf, r)
-	}
-	return buf
-}
-
-// see keeps the latest time that was seen: what ends by time ends, whatever
-// becomes of a clock.
-func (e *Engine) see(now time.Time) {
-	if now.After(e.high) {
-		e.high = now
-	}
-}
-
-func (e *Engine) loadArgs(args []lab.Reading) {
-	copy(e.slots[e.rules.argBase:], args)
-}
-
-// End is what a command that is over has done, for the rules that count.
-type End uint8
-
-// The ends. The zero End is the careful one.
-const (
-	MaybeDone   End = iota // in doubt, unknown, failed after the first byte: counts the worse way until Settle
-	NothingDone            // not sent, refused: its reservation is released
-	AllDone                // confirmed
-	PartDone               // a part, the amount
-)
-
-// Done ends a command's permit, and its reservation by what it has done. An
-// amount belongs to PartDone; without one it counts as done in full.
-func (e *Engine) Done(now time.Time, command string, end End, amount *lab.Quantity) {
-	for i, o := range e.out {
-		if o.cmd.ID != command {
-			continue
-		}
-		o.permit.revoke("the command is done")
-		e.out = slices.Delete(e.out, i, i+1)
-		if end == MaybeDone {
-			e.doubts[command] = o.cmd
-			return
-		}
-		e.settle(now, o.cmd, end, amount)
+	if len(e.scoped) == 0 || g.spec.Effect == lab.Safe {
 		return
 	}
-}
-
-// Settle resolves a command in doubt.
-func (e *Engine) Settle(now time.Time, command string, end End, amount *lab.Quantity) {
-	if cmd := e.doubts[command]; cmd != nil && end != MaybeDone {
-		delete(e.doubts, command)
-		e.settle(now, cmd, end, amount)
-	}
-}
-
-// Remember restores a command that the journal says was allowed. It is in
-// doubt until Settle.
-func (e *Engine) Remember(at time.Time, cmd *lab.Command) {
-	if e.lab.CommandSpec(cmd.Target) == nil || e.underWay(cmd.ID) || e.doubts[cmd.ID] != nil {
-		return
-	}
-	c := *cmd
-	e.doubts[cmd.ID] = &c
-	e.reserve(at, &c, e.argReadings(at, &c, nil), false)
-}
-
-// settle lets what was reserved count for what it was.
-func (e *Engine) settle(now time.Time, cmd *lab.Command, end End, amount *lab.Quantity) {
-	for _, r := range e.rules.byCommand[cmd.Target] {
-		switch r.Kind {
-		case BudgetRule, LimitRule:
-			e.spent(now, r, cmd, end, amount)
-		case ZoneRule:
-			e.unclaim(r, cmd, end)
+	for i, p := range e.scoped[a.f.run] {
+		if i == 0 {
+			e.asked = append(e.asked[:0], g.rules...)
 		}
-	}
-	if end == NothingDone {
-		e.unmark(cmd.ID)
-		return
-	}
-	if end == AllDone {
-		e.confirmed(now, cmd)
+		e.asked = append(e.asked, p.rule.ID)
+		a.d.Rules = e.asked
+		e.checkPermissive(a.now, p, a)
 	}
 }
 
 // Revoke takes a command's permit back: no further byte of it may leave. It
 // comes before the stop is queued.
 func (e *Engine) Revoke(command, why string) {
-	for _, o := range e.out {
-		if o.cmd.ID == command {
-			o.permit.revoke(why)
-		}
+	if f := e.flights[command]; f != nil && f.permit != nil {
+		f.permit.revoke(why)
 	}
 }
 
@@ -442,9 +285,9 @@ const maxScoped = 64
 // already, so they can only tighten.
 func (e *Engine) Scope(run string, limits []string) error {
 	const op = "safety: run limit"
-	list := e.scoped[run]
 	for _, text := range limits {
-		if slices.ContainsFunc(list, func(s *scoped) bool { return s.rule.expr.Source().Text == text }) {
+		list := e.scoped[run]
+		if slices.ContainsFunc(list, func(p *perm) bool { return p.prog.Source().Text == text }) {
 			continue
 		}
 		if len(list) == maxScoped {
@@ -458,16 +301,17 @@ func (e *Engine) Scope(run string, limits []string) error {
 			return lab.E(op, "", lab.KindInvalid, err)
 		}
 		r := &Rule{ID: fmt.Sprintf("run limit %d", len(list)+1), Kind: PermissiveRule, About: "a limit of the run's own protocol", expr: p}
-		list = append(list, &scoped{rule: r, windows: p.NewState()})
-	}
-	if len(list) > 0 {
-		e.scoped[run] = list
+		e.scoped[run] = append(list, e.newPerm(&ruleState{rule: r}, r, p))
 	}
 	return nil
 }
 
 // Unscope ends a run: its own limits, and what it holds until its end.
 func (e *Engine) Unscope(run string) {
+	e.order++
+	for _, p := range e.scoped[run] {
+		e.dropPerm(p)
+	}
 	delete(e.scoped, run)
 	e.endOfRun(run)
 }

@@ -33,9 +33,9 @@ func (e *Engine) Order(target lab.CommandID, origin Origin, why string) (*Order,
 // stopsSomething reports whether a safe command is the stop of a command that
 // was allowed and is not done.
 func (e *Engine) stopsSomething(stop lab.CommandID) bool {
-	for _, o := range e.out {
-		t := o.cmd.Target
-		if t.Instrument == stop.Instrument && t.Component == stop.Component && e.lab.CommandSpec(t).StopsWith == stop.Command {
+	for _, f := range e.flying {
+		t := f.guard.target
+		if t.Instrument == stop.Instrument && t.Component == stop.Component && f.guard.spec.StopsWith == stop.Command {
 			return true
 		}
 	}

@@ -29,44 +29,43 @@ const stopGroup = "stop"
 
 func (e *Engine) latch(l *Latch) {
 	e.latches = append(e.latches, l)
+	e.indexLatches()
 	e.setGroup(l.Group, true, l.Since)
 }
 
-// setGroup sets what tripped(group) says; the trips that ask for it are looked
-// at with the next Tick.
+// indexLatches sets what a decision and a trip look up, after any change.
+func (e *Engine) indexLatches() {
+	clear(e.latchOn)
+	for _, s := range e.states {
+		s.latch = nil
+	}
+	for _, l := range e.latches {
+		if s := e.states[l.Rule]; s != nil && s.rule.Kind == TripRule {
+			s.latch = l
+		}
+		if len(l.Instruments) == 0 && l.Group == stopGroup {
+			e.latchOn[""] = append(e.latchOn[""], l)
+		}
+		for _, in := range l.Instruments {
+			e.latchOn[in] = append(e.latchOn[in], l)
+		}
+	}
+}
+
+// setGroup sets what tripped(group) says, and queues what asks for it.
 func (e *Engine) setGroup(group string, tripped bool, now time.Time) {
 	if slot, ok := e.rules.groups[group]; ok && (e.slots[slot].Value != lab.BoolValue(tripped)) {
 		e.slots[slot] = lab.Reading{Value: lab.BoolValue(tripped), Quality: lab.Good, Source: now, Received: now}
-		e.flag(slot)
-		for _, t := range e.touched[slot] {
-			e.schedule(t, atOnce) // with the next Tick
-		}
-		for _, o := range e.out {
-			for i := range o.held {
-				if slices.Contains(o.held[i].program.Slots(), slot) {
-					o.held[i].next = atOnce
-				}
-			}
-		}
+		e.touch(slot)
 	}
 }
 
 func (e *Engine) latched(rule string) bool {
-	for _, l := range e.latches {
-		if l.Rule == rule {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(e.latches, func(l *Latch) bool { return l.Rule == rule })
 }
 
 func (e *Engine) groupLatched(group string) bool {
-	for _, l := range e.latches {
-		if l.Group == group {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(e.latches, func(l *Latch) bool { return l.Group == group })
 }
 
 // Latches lists what is latched, oldest first.
@@ -88,6 +87,7 @@ func (e *Engine) RestoreLatch(l Latch) {
 
 // Stop latches an emergency stop of one instrument, or of all ("").
 func (e *Engine) Stop(now time.Time, instrument, who, reason string) Latch {
+	e.see(now)
 	l := &Latch{Rule: stopGroup, Group: stopGroup, Since: now, Say: fmt.Sprintf("stopped by %s", who)}
 	if reason != "" {
 		l.Say += ": " + reason
@@ -102,9 +102,12 @@ func (e *Engine) Stop(now time.Time, instrument, who, reason string) Latch {
 	return *l
 }
 
-// Reset clears a latch. It is refused while the rule's inputs are unknown or
-// not yet healthy: a person can't talk a sensor away.
+// Reset clears a latch. It is refused while the rule's inputs are unknown, not
+// yet healthy, or good again for less long than the rule's grace for what is
+// unknown: a person can't talk a sensor away.
 func (e *Engine) Reset(now time.Time, rule string) error {
+	const op = "safety: reset"
+	e.see(now)
 	if !e.latched(rule) {
 		var have []string
 		for _, l := range e.latches {
@@ -114,31 +117,30 @@ func (e *Engine) Reset(now time.Time, rule string) error {
 		if len(have) > 0 {
 			say += "; latched are: " + strings.Join(have, ", ")
 		}
-		return lab.Ef("safety: reset", "", lab.KindInvalid, say)
+		return lab.Ef(op, "", lab.KindInvalid, say)
 	}
 	if t := e.tripOf(rule); t != nil {
 		if why := e.unhealthy(now, t); why != "" {
-			return lab.Ef("safety: reset", "", lab.KindDenied, fmt.Sprintf("%s can't be reset: %s", rule, why))
+			return lab.Ef(op, "", lab.KindDenied, fmt.Sprintf("%s can't be reset: %s", rule, why))
 		}
-		t.trueSince = time.Time{} // how long it was unknown is only made good by as much good data
+		t.unknownSince, t.knownSince, t.trueSince = time.Time{}, now, time.Time{}
 	}
 	e.DropLatch(rule)
 	return nil
 }
 
-func (e *Engine) tripOf(rule string) *tripState {
-	for _, t := range e.trips {
-		if t.rule.ID == rule && t.rule.Kind == TripRule {
-			return t
-		}
+// tripOf is the trip of a latch; nil for a stop and for an orphan.
+func (e *Engine) tripOf(rule string) *trigger {
+	if s := e.states[rule]; s != nil && s.rule.Kind == TripRule {
+		return s.trigger
 	}
 	return nil
 }
 
 // unhealthy says why a trip can't be reset now; empty where it can.
-func (e *Engine) unhealthy(now time.Time, t *tripState) string {
+func (e *Engine) unhealthy(now time.Time, t *trigger) string {
 	env := e.env(now)
-	switch truth := t.rule.expr.Truth(t.windows, env); truth {
+	switch t.rule.expr.Truth(t.windows, env) {
 	case expr.True:
 		return t.rule.expr.Source().Text + " is still true"
 	case expr.Unknown:
@@ -148,6 +150,9 @@ func (e *Engine) unhealthy(now time.Time, t *tripState) string {
 		if truth := t.rule.healthy.Truth(t.healthy, env); truth != expr.True {
 			return fmt.Sprintf("%s is %s", t.rule.healthy.Source().Text, word(truth))
 		}
+	}
+	if !t.unknownSince.IsZero() && (t.knownSince.IsZero() || now.Sub(t.knownSince) < t.rule.UnknownFor) {
+		return fmt.Sprintf("its inputs were unknown, and are not good again for %s yet", lab.Seconds(t.rule.UnknownFor))
 	}
 	return ""
 }
@@ -177,13 +182,11 @@ func (e *Engine) Trips(now time.Time) []TripStatus {
 
 // DropLatch takes a latch back that the journal says was reset.
 func (e *Engine) DropLatch(rule string) {
-	var keep []*Latch
-	for _, l := range e.latches {
-		if l.Rule != rule {
-			keep = append(keep, l)
-		}
+	e.latches = slices.DeleteFunc(e.latches, func(l *Latch) bool { return l.Rule == rule })
+	e.indexLatches()
+	if t := e.tripOf(rule); t != nil {
+		e.queueTrigger(t) // it is armed again
 	}
-	e.latches = keep
 	for g := range e.rules.groups {
 		if !e.groupLatched(g) {
 			e.setGroup(g, false, time.Time{})
@@ -191,32 +194,35 @@ func (e *Engine) DropLatch(rule string) {
 	}
 }
 
-// denies reports whether a latch refuses a command's effect.
-func (l *Latch) denies(target lab.CommandID) bool {
-	return !l.lets(target) && (l.Group == stopGroup && len(l.Instruments) == 0 || slices.Contains(l.Instruments, target.Instrument))
-}
-
 // lets reports whether a latch lets a command pass as its mitigation. Each
 // passes once.
-func (l *Latch) lets(target lab.CommandID) bool {
-	return slices.Contains(l.Mitigates, target.String()) && l.mitigated[target.String()] == ""
+func (l *Latch) lets(name string) bool {
+	return len(l.Mitigates) > 0 && slices.Contains(l.Mitigates, name) && l.mitigated[name] == ""
 }
 
 // Mitigates reports whether a latch in force waits for this command: it then
 // passes in spite of latches and doubts, once a latch.
 func (e *Engine) Mitigates(target lab.CommandID) bool {
-	return slices.ContainsFunc(e.latches, func(l *Latch) bool { return l.lets(target) })
+	return len(e.latches) > 0 && e.mitigates(target.String())
+}
+
+func (e *Engine) mitigates(name string) bool {
+	return slices.ContainsFunc(e.latches, func(l *Latch) bool { return l.lets(name) })
 }
 
 // Mitigated counts a command as the one time that the latches which name it
 // let it pass. Decide does so by itself; a restart repeats it from the intent.
 func (e *Engine) Mitigated(target lab.CommandID, command string) {
+	if len(e.latches) == 0 {
+		return
+	}
+	name := target.String()
 	for _, l := range e.latches {
-		if l.lets(target) {
+		if l.lets(name) {
 			if l.mitigated == nil {
 				l.mitigated = map[string]string{}
 			}
-			l.mitigated[target.String()] = command
+			l.mitigated[name] = command
 		}
 	}
 }

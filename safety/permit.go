@@ -79,8 +79,10 @@ func (p *Permit) spent() bool { return p.state.Load() == permitSpent }
 func (p *Permit) revoked() bool { return p.state.Load() == permitRevoked }
 
 // revoke takes it back, spent or not. It comes before the stop is queued.
-func (p *Permit) revoke(why string) {
-	p.why.Store(&why)
+func (p *Permit) revoke(why string) { p.revokeFor(&why) }
+
+func (p *Permit) revokeFor(why *string) {
+	p.why.Store(why)
 	p.state.Store(permitRevoked)
 }
 

@@ -18,13 +18,10 @@ func (e *Engine) Again(rule string) []*Order {
 		if l.Group == stopGroup {
 			return e.stopAgain(l)
 		}
-		var orders []*Order
-		if r := e.rules.Find(rule); r != nil && r.Kind == TripRule {
-			for _, s := range r.Do {
-				orders = append(orders, &Order{target: s.Command, args: s.Args, wait: s.Wait, origin: OriginTrip, why: r.ID})
-			}
+		if t := e.tripOf(rule); t != nil {
+			return t.rule.orders()
 		}
-		return orders
+		return nil
 	}
 	return nil
 }
@@ -60,9 +57,7 @@ func (e *Engine) Else(o *Order) (*Order, error) {
 // RevokeFresh takes a command's permit back if it is not spent yet: what it
 // rests on can't be trusted any more. What has begun goes on.
 func (e *Engine) RevokeFresh(command, why string) {
-	for _, o := range e.out {
-		if o.cmd.ID == command && o.permit.state.CompareAndSwap(permitFresh, permitRevoked) {
-			o.permit.why.Store(&why)
-		}
+	if f := e.flights[command]; f != nil && f.permit != nil && f.permit.state.CompareAndSwap(permitFresh, permitRevoked) {
+		f.permit.why.Store(&why)
 	}
 }

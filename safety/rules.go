@@ -240,16 +240,6 @@ func (r *Rules) Limits(id lab.CommandID) []*Rule {
 	return list
 }
 
-// CheckLimit asks a limit, which needs no reading: what can be said about a
-// command before anything runs.
-func (r *Rule) CheckLimit(cmd *lab.Command) lab.Issues {
-	var d Decision
-	if r.Kind == LimitRule {
-		r.checkLimit(cmd, &d)
-	}
-	return d.Refusals
-}
-
 // Signals lists the properties that the rules of a command read.
 func (r *Rules) Signals(id lab.CommandID) []string {
 	seen := map[string]bool{}

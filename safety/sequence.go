@@ -9,162 +9,174 @@ import (
 	"labgate/lab/expr"
 )
 
-// orderState is a sequence rule with what has happened.
-type orderState struct {
-	rule    *Rule
-	after   time.Time // when what has to be before was last there; zero: not since the start
-	marks   []mark    // of what has happened since then and must not have
-	windows map[*expr.Program]*expr.State
+// occurrence is what is known of one command's past. What came before what is
+// told by the engine's order of calls, which is that of the journal, not by
+// clocks.
+type occurrence struct {
+	open      int       // under way or in doubt: they count as happening now
+	last      uint64    // when the latest one ended that did something
+	confirmed uint64    // when the latest one counts as confirmed; 0: never
+	at        time.Time // the same
 }
 
-// mark is a happening that breaks a sequence until what has to be before is
-// there again.
-type mark struct {
-	say     string
-	command string // id; empty: a condition
+// after is one sequence.
+type after struct {
+	rule     *Rule
+	first    happening
+	notSince []happening
 }
 
-func (e *Engine) loadSequence(r *Rule) {
-	o := &orderState{rule: r, windows: map[*expr.Program]*expr.State{}}
-	e.orders = append(e.orders, o)
-	for _, h := range append([]Happening{r.Sequence.After}, r.Sequence.NotSince...) {
-		if h.expr == nil {
-			continue
-		}
-		o.windows[h.expr] = h.expr.NewState()
-		for _, s := range h.expr.Slots() {
-			if !slices.Contains(e.watched[s], o) {
-				e.watched[s] = append(e.watched[s], o)
-			}
+// happening is a command or a condition.
+type happening struct {
+	text string
+	past *occurrence
+	cond *condition
+}
+
+// condition is what is remembered of a condition: when it was true last, and
+// when it was not known to be false last. Before the engine looked it was not
+// known.
+type condition struct {
+	timer
+	prog    *expr.Program
+	windows *expr.State
+	queued  bool
+	truth   expr.Truth
+	wasTrue uint64 // 0: never
+	at      time.Time
+	maybe   uint64
+}
+
+func (a *after) all() []happening { return append([]happening{a.first}, a.notSince...) }
+
+func (e *Engine) loadSequence(s *ruleState) {
+	r := s.rule
+	a := &after{rule: r, first: e.happening(r.Sequence.After)}
+	s.after = a
+	for _, h := range r.Sequence.NotSince {
+		a.notSince = append(a.notSince, e.happening(h))
+	}
+	var seen []lab.CommandID
+	for _, t := range r.Targets {
+		if g := e.guards[t.Command]; g != nil && !slices.Contains(seen, t.Command) {
+			seen = append(seen, t.Command)
+			g.add(check{st: s, after: a})
 		}
 	}
 }
 
-// happened looks at the conditions over a reading that has just come.
-func (e *Engine) happened(now time.Time, slot int) {
-	for _, o := range e.watched[slot] {
-		e.lookAt(now, o, true)
+func (e *Engine) happening(h Happening) happening {
+	if h.expr == nil {
+		if g := e.guards[h.Command]; g != nil {
+			return happening{text: h.Text, past: &g.past}
+		}
+		return happening{text: h.Text} // nothing: it never happens, and it is never known not to have
+	}
+	c := &condition{prog: h.expr, windows: h.expr.NewState(), maybe: e.order + 1}
+	c.of = c
+	for _, slot := range h.expr.Slots() {
+		e.watch[slot].conditions = append(e.watch[slot].conditions, c)
+	}
+	return happening{text: h.Text, cond: c}
+}
+
+func (c *condition) wake(e *Engine, _ time.Time) {
+	if !c.queued {
+		c.queued = true
+		e.queue.conditions = append(e.queue.conditions, c)
 	}
 }
 
-// lookAt looks at the conditions of a sequence now.
-func (e *Engine) lookAt(now time.Time, o *orderState, observe bool) {
+// lookAt looks at a condition now.
+func (e *Engine) lookAt(now time.Time, c *condition) {
 	env := e.env(now)
-	truth := func(p *expr.Program) expr.Truth {
-		if observe {
-			p.Observe(o.windows[p], env)
-		}
-		return p.Truth(o.windows[p], env)
+	c.prog.Observe(c.windows, env)
+	truth := c.prog.Truth(c.windows, env)
+	if truth == expr.True {
+		c.wasTrue, c.at = e.order, now
 	}
-	if p := o.rule.Sequence.After.expr; p != nil && truth(p) == expr.True {
-		o.begin(now)
+	if truth != expr.False || c.truth != expr.False { // in the latter case until now
+		c.maybe = e.order
 	}
-	for _, h := range o.rule.Sequence.NotSince {
-		if h.expr == nil {
-			continue
-		}
-		switch t := truth(h.expr); t {
-		case expr.True:
-			o.mark(mark{say: h.Text + " was true"})
-		case expr.Unknown:
-			o.mark(mark{say: h.Text + " was unknown"})
-		}
-	}
+	c.truth = truth
+	next, _ := e.nextLook(now, c.prog, c.windows)
+	e.timers.set(&c.timer, next)
 }
 
-// gap marks the sequences that must know a reading which was stale for a while
-// before the next one came.
-func (e *Engine) gap(slot int, received time.Time) {
-	if len(e.watched[slot]) == 0 {
+// checkAfter asks whether what must have happened has, and nothing since that
+// must not have.
+func (e *Engine) checkAfter(a *asking, x *after) {
+	s := x.rule.Sequence
+	for _, h := range x.all() {
+		if h.cond != nil {
+			e.lookAt(a.now, h.cond)
+			a.d.programs = append(a.d.programs, h.cond.prog)
+		}
+	}
+	refuse := func(h happening, wait, format string, args ...any) {
+		i := lab.Issue{Code: "sequence", Rule: x.rule.ID, Allowed: "after " + s.After.Text, Hint: x.rule.About, Wait: wait,
+			Say: x.rule.ID + ": " + fmt.Sprintf(format, args...)}
+		if h.cond != nil {
+			i.Inputs = e.used(a.now, h.cond.prog)
+		}
+		a.d.refuse(i)
+	}
+	since, at, ok := x.first.latest()
+	if !ok {
+		wait := ""
+		if x.first.past != nil && x.first.past.open > 0 {
+			wait = x.first.text + " is under way or in doubt"
+		} else if x.first.cond != nil {
+			wait = x.first.text + " may become true"
+		}
+		refuse(x.first, wait, "%s has not happened before", x.first.text)
 		return
 	}
-	at := e.staleAt(slot)
-	if at.IsZero() || !received.After(at) {
-		return
+	if s.Within > 0 {
+		if ago := a.now.Sub(at); ago > s.Within {
+			refuse(x.first, "", "%s was %s ago; at most %s is allowed", x.first.text, lab.Seconds(ago.Round(time.Second)), lab.Seconds(s.Within))
+		}
+		a.ends(at.Add(s.Within + 1))
 	}
-	for _, o := range e.watched[slot] {
-		for _, h := range o.rule.Sequence.NotSince {
-			if h.expr != nil && slices.Contains(h.expr.Slots(), slot) {
-				o.mark(mark{say: h.Text + " was unknown"})
-			}
+	for _, h := range x.notSince {
+		if why := h.since(since); why != "" {
+			refuse(h, "", "since %s, %s", x.first.text, why)
+		}
+		if h.cond != nil {
+			_, stale := e.nextLook(a.now, h.cond.prog, h.cond.windows)
+			a.ends(stale)
 		}
 	}
 }
 
-// begin starts a sequence anew: what must not happen counts from here on, but
-// for commands that are not over.
-func (o *orderState) begin(now time.Time) {
-	o.after = now
-	o.marks = slices.DeleteFunc(o.marks, func(m mark) bool { return m.command == "" })
-}
-
-func (o *orderState) mark(m mark) {
-	if !slices.Contains(o.marks, m) && len(o.marks) < 1000 { // one is enough to refuse
-		o.marks = append(o.marks, m)
-	}
-}
-
-// marked lets a command count as happened, from its decision.
-func (e *Engine) marked(target lab.CommandID, id string) {
-	for _, o := range e.orders {
-		for _, h := range o.rule.Sequence.NotSince {
-			if h.Command == target && h.expr == nil {
-				o.mark(mark{fmt.Sprintf("%s has happened, or may have", target), id})
-			}
-		}
-	}
-}
-
-// unmark takes a command back that did nothing.
-func (e *Engine) unmark(id string) {
-	for _, o := range e.orders {
-		o.marks = slices.DeleteFunc(o.marks, func(m mark) bool { return m.command == id })
-	}
-}
-
-// confirmed lets a command that was done begin the sequences that wait for it,
-// and ends claims that last until it.
-func (e *Engine) confirmed(now time.Time, cmd *lab.Command) {
-	for _, o := range e.orders {
-		if s := o.rule.Sequence; s.After.expr != nil || s.After.Command != cmd.Target {
-			continue
-		}
-		o.begin(now)
-		o.marks = slices.DeleteFunc(o.marks, func(m mark) bool { return m.command != "" && !e.open(m.command) })
-		e.lookAt(now, o, false)
-	}
-	e.released(cmd.Target)
-}
-
-// open reports whether a command is under way or in doubt.
-func (e *Engine) open(id string) bool { return e.underWay(id) || e.doubts[id] != nil }
-
-// checkSequence refuses a command whose sequence has not begun, is too old, or
-// was broken.
-func (e *Engine) checkSequence(now time.Time, r *Rule, cmd *lab.Command, d *Decision) {
-	var o *orderState
-	for _, x := range e.orders {
-		if x.rule == r {
-			o = x
-		}
-	}
-	e.lookAt(now, o, false)
-	s := r.Sequence
-	var inputs []lab.Used
-	for _, h := range append([]Happening{s.After}, s.NotSince...) {
-		if h.expr != nil {
-			inputs = append(inputs, e.used(now, h.expr)...)
-		}
-	}
-	refuse := func(say string) {
-		d.refuse(lab.Issue{Code: "sequence", Rule: r.ID, Inputs: inputs, Allowed: "after " + s.After.Text, Say: r.ID + ": " + say, Hint: r.About, Wait: s.After.Text + " has to happen first"})
-	}
+// latest is when it was last confirmed or true.
+func (h *happening) latest() (order uint64, at time.Time, ok bool) {
 	switch {
-	case o.after.IsZero():
-		refuse(fmt.Sprintf("%s has not happened before", s.After.Text))
-	case s.Within > 0 && now.Sub(o.after) > s.Within:
-		refuse(fmt.Sprintf("%s was %s ago; at most %s is allowed", s.After.Text, lab.Seconds(now.Sub(o.after).Round(time.Second)), lab.Seconds(s.Within)))
-	case len(o.marks) > 0:
-		refuse(fmt.Sprintf("since %s, %s", s.After.Text, o.marks[0].say))
+	case h.past != nil:
+		return h.past.confirmed, h.past.at, h.past.confirmed > 0
+	case h.cond != nil:
+		return h.cond.wasTrue, h.cond.at, h.cond.wasTrue > 0
 	}
+	return 0, time.Time{}, false
+}
+
+// since says that it may have happened since; empty: it has not.
+func (h *happening) since(order uint64) string {
+	switch {
+	case h.past != nil && h.past.open > 0:
+		return h.text + " is under way, or in doubt"
+	case h.past != nil && h.past.last > order:
+		return h.text + " has happened, or may have"
+	case h.past != nil:
+		return ""
+	case h.cond == nil:
+		return h.text + " can't be known"
+	case h.cond.truth == expr.True:
+		return h.text + " is true"
+	case h.cond.truth == expr.Unknown:
+		return h.text + " is unknown"
+	case h.cond.maybe > order:
+		return h.text + " was true, or unknown"
+	}
+	return ""
 }

@@ -265,15 +265,19 @@ func TestReset(t *testing.T) {
 	reset(at(1011), "hot", lab.KindDenied, "is unknown")
 	d.temperatures(at(2000), 60, math.NaN(), 99)
 	reset(at(2000), "hot", lab.KindDenied, "is unknown")
-	d.temperatures(at(2100), 60, 61, 99)
-	if err := d.engine.Reset(at(2100), "hot"); err != nil {
+	for ms := 2100; ms <= 5000; ms += 100 { // for as long as unknown has grace, it must be known again
+		d.temperatures(at(ms), 60, 61, 99)
+		reset(at(ms), "hot", lab.KindDenied, "not good again for 3 s yet")
+	}
+	d.temperatures(at(5100), 60, 61, 99)
+	if err := d.engine.Reset(at(5100), "hot"); err != nil {
 		t.Fatal(err)
 	}
-	reset(at(2100), "hot", lab.KindInvalid, "not latched")
-	d.see(at(2100), "room.emergency = false")
-	d.allowed(d.decide(at(2100), dose))
+	reset(at(5100), "hot", lab.KindInvalid, "not latched")
+	d.see(at(5100), "room.emergency = false")
+	d.allowed(d.decide(at(5100), dose))
 	// It is armed again.
-	if got := names(d.temperatures(at(2200), 99, 99, 60)); got != "trip hot first" {
+	if got := names(d.temperatures(at(5200), 99, 99, 60)); got != "trip hot first" {
 		t.Error(got)
 	}
 }

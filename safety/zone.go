@@ -9,85 +9,182 @@ import (
 	"labgate/lab/expr"
 )
 
-// holding is one command's hold on a zone.
-type holding struct {
-	claim      *Claim
-	command    string
-	instrument string
-	run        string
-	over       bool // the command is; the claim may last
+// zone is a place that one instrument at a time may be in, for one run. Rules
+// that name the same zone mean the same place.
+type zone struct {
+	name   string
+	claims []*claim // held, in the order in which they were taken
+	free   []*claim // for the next ones
 }
 
-// claimOf is what a rule says of a command.
-func (r *Rule) claimOf(target lab.CommandID) *Claim {
-	for i := range r.Claims {
-		if r.Claims[i].Command == target {
-			return &r.Claims[i]
+// release ends the claims that are over by some measure.
+func (z *zone) release(over func(*claim) bool) {
+	z.claims = slices.DeleteFunc(z.claims, func(c *claim) bool {
+		if !over(c) {
+			return false
 		}
-	}
-	return nil
-}
-
-// checkZone refuses a claim while another instrument, or the same one for
-// another run, holds the zone.
-func (e *Engine) checkZone(now time.Time, r *Rule, cmd *lab.Command, d *Decision) {
-	e.expire(now, r)
-	for _, h := range e.state[r.n].zone {
-		if h.instrument == cmd.Target.Instrument && h.run == cmd.Run {
-			continue
-		}
-		i := lab.Issue{Code: "zone", Rule: r.ID, Hint: r.About, Wait: "until it is free",
-			Say: fmt.Sprintf("%s: %s holds zone %s (%s, command %s)", r.ID, h.instrument, r.Zone, h.claim.Command, h.command)}
-		if h.claim.while != nil {
-			i.Inputs = e.used(now, h.claim.while)
-		}
-		d.refuse(i)
-		return
-	}
-}
-
-// expire drops the claims whose condition is false by now.
-func (e *Engine) expire(now time.Time, r *Rule) {
-	if len(e.state[r.n].zone) == 0 {
-		return
-	}
-	env := e.env(now)
-	e.state[r.n].zone = slices.DeleteFunc(e.state[r.n].zone, func(h holding) bool {
-		return h.over && h.claim.while != nil && h.claim.while.Truth(nil, env) == expr.False
+		z.free = append(z.free, c)
+		return true
 	})
 }
 
-func (e *Engine) claim(r *Rule, cmd *lab.Command) {
-	if c := r.claimOf(cmd.Target); c != nil {
-		e.state[r.n].zone = append(e.state[r.n].zone, holding{claim: c, command: cmd.ID, instrument: cmd.Target.Instrument, run: cmd.Run})
-	}
+// keep is what one command claims by one rule, and until when.
+type keep struct {
+	rule    *Rule
+	zone    *zone
+	target  lab.CommandID
+	prog    *expr.Program // while; nil: none
+	windows *expr.State
+	until   lab.CommandID
+	run     bool // until the end of the run
+	queued  bool
 }
 
-// unclaim ends a command's claim, or leaves it to what it lasts until.
-func (e *Engine) unclaim(r *Rule, cmd *lab.Command, end End) {
-	list := e.state[r.n].zone
-	for i := range list {
-		h := &list[i]
-		if h.command != cmd.ID {
+// claim is one command's hold on a zone.
+type claim struct {
+	keep       *keep
+	command    string
+	instrument string
+	run        string
+	serial     uint64
+	over       time.Time // the command's end; zero: it is under way or in doubt
+	ended      bool      // what it lasts until has come, though nobody knows yet what the command did
+}
+
+func (e *Engine) loadZone(s *ruleState) {
+	r := s.rule
+	z := e.zones[r.Zone]
+	if z == nil {
+		z = &zone{name: r.Zone}
+		e.zones[r.Zone] = z
+	}
+	for i := range r.Claims {
+		c := &r.Claims[i]
+		g := e.guards[c.Command]
+		if g == nil {
 			continue
 		}
-		if h.over = true; end == NothingDone || h.claim.while == nil && !h.claim.UntilRunEnd && h.claim.UntilCmd == (lab.CommandID{}) {
-			e.state[r.n].zone = slices.Delete(list, i, i+1)
+		k := &keep{rule: r, zone: z, target: c.Command, prog: c.while, until: c.UntilCmd, run: c.UntilRunEnd}
+		if k.prog != nil {
+			k.windows = k.prog.NewState()
+			for _, slot := range k.prog.Slots() {
+				e.watch[slot].keeps = append(e.watch[slot].keeps, k)
+			}
 		}
-		return
+		if u := e.guards[k.until]; u != nil {
+			u.until = append(u.until, k)
+		}
+		g.add(check{st: s, claim: k})
 	}
 }
 
-// released ends the claims that last until a command that was done.
-func (e *Engine) released(target lab.CommandID) {
-	for _, r := range e.zoned {
-		e.state[r.n].zone = slices.DeleteFunc(e.state[r.n].zone, func(h holding) bool { return h.over && h.claim.UntilCmd == target })
+// take claims the zone for a command that was allowed.
+func (k *keep) take(f *flight) {
+	var c *claim
+	if n := len(k.zone.free); n > 0 {
+		c, k.zone.free = k.zone.free[n-1], k.zone.free[:n-1]
+	} else {
+		c = &claim{}
 	}
+	*c = claim{keep: k, command: f.id, instrument: f.guard.target.Instrument, run: f.run, serial: f.serial}
+	k.zone.claims = append(k.zone.claims, c)
+	f.claims = append(f.claims, c)
+}
+
+// endClaim ends a command's claim, or leaves it to what it lasts until. Without
+// a run there is no end of a run: such a claim ends with its command.
+func (e *Engine) endClaim(now time.Time, c *claim, end End) {
+	k := c.keep
+	lasts := k.prog != nil || k.until != lab.CommandID{} && !c.ended || k.run && c.run != "" && !c.ended
+	if c.over = now; end == NothingDone || !lasts {
+		k.zone.release(func(x *claim) bool { return x == c })
+		return
+	}
+	if k.prog != nil {
+		e.releaseFalse(now, k)
+	}
+}
+
+// releaseFalse ends the claims whose condition is false. A reading that was
+// taken before the command was over says nothing about that: the effect may
+// have begun after it.
+func (e *Engine) releaseFalse(now time.Time, k *keep) {
+	if k.prog == nil {
+		return
+	}
+	env := e.env(now)
+	k.prog.Observe(k.windows, env)
+	if k.prog.Truth(k.windows, env) != expr.False {
+		return
+	}
+	k.zone.release(func(c *claim) bool {
+		return c.keep == k && !c.over.IsZero() && e.takenSince(k.prog, c.over)
+	})
+}
+
+// endUntil ends the claims that last until a command which was confirmed just
+// now, and was decided after them.
+func (e *Engine) endUntil(k *keep, by *flight) {
+	k.zone.release(func(c *claim) bool {
+		if c.keep != k || c.serial >= by.serial {
+			return false
+		}
+		c.ended = true
+		return !c.over.IsZero()
+	})
 }
 
 // endOfRun ends the claims that a run holds until its end.
 func (e *Engine) endOfRun(run string) {
-	for _, r := range e.zoned {
-		e.state[r.n].zone = slices.DeleteFunc(e.state[r.n].zone, func(h holding) bool { return h.over && h.claim.UntilRunEnd && h.run == run })
+	if run == "" {
+		return
+	}
+	for _, z := range e.zones {
+		z.release(func(c *claim) bool {
+			if !c.keep.run || c.run != run {
+				return false
+			}
+			c.ended = true
+			return !c.over.IsZero()
+		})
+	}
+}
+
+// checkZone refuses a claim while another instrument, or the same one for
+// another run, holds the zone.
+func (e *Engine) checkZone(a *asking, k *keep) {
+	for i := 0; i < len(k.zone.claims); i++ {
+		c := k.zone.claims[i]
+		if c.instrument == a.f.guard.target.Instrument && c.run == a.f.run {
+			continue
+		}
+		if n := len(k.zone.claims); c.keep.prog != nil && !c.over.IsZero() {
+			e.releaseFalse(a.now, c.keep)
+			if len(k.zone.claims) < n {
+				i = -1
+				continue
+			}
+		}
+		is := lab.Issue{Code: "zone", Rule: k.rule.ID, Hint: k.rule.About, Wait: c.wait(),
+			Say: fmt.Sprintf("%s: %s holds zone %s (%s, command %s)", k.rule.ID, c.instrument, k.zone.name, c.keep.target, c.command)}
+		if c.keep.prog != nil {
+			is.Inputs = e.used(a.now, c.keep.prog)
+		}
+		a.d.refuse(is)
+		return
+	}
+}
+
+// wait says what would free the zone.
+func (c *claim) wait() string {
+	switch k := c.keep; {
+	case c.over.IsZero():
+		return "until command " + c.command + " is over"
+	case k.prog != nil:
+		return "while " + k.prog.Source().Text
+	case k.run:
+		return "until the end of run " + c.run
+	default:
+		return "until " + k.until.String() + " was done"
 	}
 }

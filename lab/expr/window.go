@@ -2,6 +2,7 @@ package expr
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"labgate/lab"
@@ -110,6 +111,55 @@ func (p *Program) NewState() *State {
 
 // of reports whether the state is that of p.
 func (st *State) of(p *Program) bool { return st != nil && st.p == p }
+
+// Same reports whether two programs are the same but for the slots that they
+// read: over the same readings they give the same, always.
+func (p *Program) Same(o *Program) bool {
+	if p == o {
+		return true
+	}
+	if p == nil || o == nil || len(p.refs) != len(o.refs) || !p.root.same(o.root) {
+		return false
+	}
+	for i := range p.refs {
+		a, b := &p.refs[i], &o.refs[i]
+		if a.name != b.name || a.maxAge != b.maxAge || !sameType(a.typ, b.typ) {
+			return false
+		}
+	}
+	return true
+}
+
+func sameType(a, b lab.Type) bool {
+	return a.Kind == b.Kind && a.Unit == b.Unit && slices.Equal(a.Enum, b.Enum) && slices.Equal(a.Columns, b.Columns)
+}
+
+// same compares two checked trees.
+func (n *node) same(o *node) bool {
+	if n.op != o.op || n.num != o.num || n.unit != o.unit || n.ref != o.ref || n.index != o.index || n.win != o.win || n.span != o.span ||
+		n.need != o.need || n.within != o.within || !sameType(n.typ, o.typ) || len(n.kids) != len(o.kids) {
+		return false
+	}
+	if n.op == opBool && n.text != o.text {
+		return false
+	}
+	for i := range n.kids {
+		if !n.kids[i].same(o.kids[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// Inherit goes on with the memory of a program that is the Same; that one has
+// none from then on. With any other memory it begins with an empty one.
+func (p *Program) Inherit(st *State) *State {
+	if st == nil || !p.Windows() || !p.Same(st.p) {
+		return p.NewState()
+	}
+	st.p = p
+	return st
+}
 
 // reset forgets everything.
 func (st *State) reset() {
