@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -16,7 +19,9 @@ import (
 const enough = 0.95
 
 type interlocksVerifyCmd struct {
-	Lab string `help:"The lab whose rules are looked at." default:"demo" placeholder:"DIR"`
+	Lab     string   `help:"The lab whose rules are looked at." default:"demo" placeholder:"DIR"`
+	Cases   []string `help:"Case files beside the lab's own *cases*.yaml." placeholder:"FILE"`
+	Mutants bool     `help:"Weaken every rule in turn, and see whether a case notices." default:"true" negatable:""`
 }
 
 // verified is what verify found out about one lab.
@@ -63,7 +68,11 @@ func (c *interlocksVerifyCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	v, err := verifyLab(a.ctx, cfg, nil)
+	trials, err := c.trials(a)
+	if err != nil {
+		return err
+	}
+	v, err := verifyLab(a.ctx, cfg, trials)
 	if err != nil {
 		return err
 	}
@@ -76,6 +85,26 @@ func (c *interlocksVerifyCmd) Run(a *app) error {
 		return errRefused
 	}
 	return nil
+}
+
+// trials are the cases that the rules' mutants are tried with: those of the
+// lab's folder, and those that are named.
+func (c *interlocksVerifyCmd) trials(a *app) ([]trial, error) {
+	if !c.Mutants {
+		return nil, nil
+	}
+	files := slices.Clone(c.Cases)
+	dir := c.Lab
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		dir = filepath.Join("configs", "labs", c.Lab) // a built-in lab: its cases lie in the source
+	}
+	if own, err := caseFiles([]string{dir}); err == nil {
+		files = append(files, own...)
+	}
+	if len(files) == 0 && !a.json {
+		a.say("no cases: whether anybody would notice a weaker rule is not known")
+	}
+	return trialsOf(a.ctx, files)
 }
 
 // trial is one case: whether it passes under some rules.

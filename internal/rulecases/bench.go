@@ -87,13 +87,14 @@ type bench struct {
 	bypassOK  *messages.ControlReply
 	broken    string // what went wrong with the case itself
 	n         int
+	earlier   int // commands that the case takes for granted
 }
 
 func newBench(l *lab.Lab, rules *safety.Rules, nominal map[lab.PropertyID]lab.Value, given []setting) (*bench, error) {
 	b := &bench{lab: l, rules: rules, gateway: l.Instruments[0].Gateway, now: epoch0, byID: map[lab.PropertyID]*sensor{}, epochs: map[string]uint64{}, leases: map[string]*leased{},
 		sent: map[string]*sent{}, notAfter: map[string]time.Time{}, targets: map[string]lab.CommandID{}, outcomes: map[string]lab.Outcome{}, tripped: map[string]bool{}, firstOut: map[string]bool{},
 		alarms: map[string]bool{}, stoppedBy: map[string][]string{}}
-	windowed, stuck, span := windowsOf(rules)
+	stuck, span := windowsOf(rules)
 	warm := min(max(2*time.Second, span*8/5), 2*time.Minute)
 	start := epoch0.Add(-warm)
 	for _, id := range l.Properties() {
@@ -102,11 +103,9 @@ func newBench(l *lab.Lab, rules *safety.Rules, nominal map[lab.PropertyID]lab.Va
 		b.sensors = append(b.sensors, s)
 		b.byID[id] = s
 	}
-	for _, g := range given { // windows are full of what is given; all else is healthy until the case begins
-		if s := b.byID[g.id]; windowed[g.id] && g.word == "" {
-			s.value = g.value
-		} else if g.word == "missing" {
-			s.word = "missing"
+	for _, g := range given {
+		if g.word == "missing" {
+			b.byID[g.id].word = "missing"
 		}
 	}
 	b.now = start
@@ -117,14 +116,24 @@ func newBench(l *lab.Lab, rules *safety.Rules, nominal map[lab.PropertyID]lab.Va
 	for _, g := range given {
 		b.set(g)
 	}
-	b.feed()
+	b.anew()
 	return b, nil
 }
 
-// windowsOf finds which properties are seen through windows, which are watched
-// for being stuck, and the longest window.
-func windowsOf(rules *safety.Rules) (windowed, stuck map[lab.PropertyID]bool, span time.Duration) {
-	windowed, stuck = map[lab.PropertyID]bool{}, map[lab.PropertyID]bool{}
+// anew begins the case: what rules remember of the time before, through their
+// windows, is forgotten with a new epoch of every link.
+func (b *bench) anew() {
+	for _, in := range b.lab.Instruments {
+		b.epochs[in.Name]++
+		b.step(gateway.LinkUp{Instrument: in.Name, Epoch: b.epochs[in.Name], Identity: "scripted"})
+	}
+	b.feed()
+}
+
+// windowsOf finds which properties are watched for being stuck, and the longest
+// window.
+func windowsOf(rules *safety.Rules) (stuck map[lab.PropertyID]bool, span time.Duration) {
+	stuck = map[lab.PropertyID]bool{}
 	for _, r := range rules.Rules {
 		for _, f := range r.Formulas() {
 			if !f.Program.Windows() {
@@ -140,13 +149,12 @@ func windowsOf(rules *safety.Rules) (windowed, stuck map[lab.PropertyID]bool, sp
 			}
 			for _, slot := range f.Program.Slots() {
 				if id, ok := rules.PropertyAt(slot); ok {
-					windowed[id] = windowed[id] || strings.Contains(text, "rate(") || strings.Contains(text, "mean(")
 					stuck[id] = stuck[id] || strings.Contains(text, "stuck_for(")
 				}
 			}
 		}
 	}
-	return windowed, stuck, span
+	return stuck, span
 }
 
 // boot makes a core from the journal and connects every instrument.
@@ -258,13 +266,29 @@ func (b *bench) answer(x *sent, err error) {
 	values := map[string]lab.Value{}
 	for _, g := range b.lab.CommandSpec(x.cmd.Target).Gives {
 		if g.From.Text == "" {
-			values[g.Name] = plain(g.Type)
+			values[g.Name] = result(g.Type)
 		}
 	}
 	b.step(gateway.Exchanged{Command: x.cmd.ID, Acked: err == nil, Values: values, Sent: x.at, Ended: b.now, Err: err})
 }
 
-// lane is what a link does with an order: at once, and the instrument obeys.
+// result is a value that a device may return.
+func result(t lab.Type) lab.Value {
+	switch t.Kind {
+	case lab.Blob:
+		return lab.BlobValue(&lab.BlobRef{Hash: lab.HashText([]byte("a picture")), Media: "image/png", Size: 9})
+	case lab.Table:
+		d := &lab.TableData{Columns: t.Columns}
+		for range t.Columns {
+			d.Data = append(d.Data, []float64{1})
+		}
+		return lab.TableValue(d)
+	}
+	return plain(t)
+}
+
+// lane is what a link does with an order, at once. What the instrument then
+// shows is for the case to say.
 func (b *bench) lane(a gateway.Lane) {
 	id := a.Order.Target()
 	b.ordered = append(b.ordered, sayCall(id, nil))
@@ -272,20 +296,10 @@ func (b *bench) lane(a gateway.Lane) {
 		b.ordered = append(b.ordered, sayCall(id, a.Order.Args()))
 	}
 	b.soon(gateway.LaneDone{ID: a.ID, Acked: true})
-	b.obey(id, a.Order.Args(), nil)
-	b.soon(gateway.Readings{Samples: b.samples(idsOf(b.component(id)))})
 }
 
 func sayCall(id lab.CommandID, args map[string]lab.Value) string {
 	return lab.SafeStep{Command: id, Args: args}.String()
-}
-
-func idsOf(list []*sensor) []lab.PropertyID {
-	var ids []lab.PropertyID
-	for _, s := range list {
-		ids = append(ids, s.id)
-	}
-	return ids
 }
 
 func (b *bench) component(id lab.CommandID) []*sensor {
@@ -330,13 +344,8 @@ func (b *bench) trip(m messages.Safety) {
 	}
 }
 
-// obey lets the declared changes of a command happen, and what else its
-// done_when wants.
-func (b *bench) obey(id lab.CommandID, args, before map[string]lab.Value) {
-	b.finish(id, b.changes(id, args, before), args, before)
-}
-
-// changes lets the declared changes of a command happen.
+// changes lets the declared changes of a command happen. Where no done_when
+// tells what is at its end, a flag that it raises is down again.
 func (b *bench) changes(id lab.CommandID, args, before map[string]lab.Value) *classView {
 	spec := b.lab.CommandSpec(id)
 	in := b.lab.Instrument(id.Instrument)
@@ -351,10 +360,10 @@ func (b *bench) changes(id lab.CommandID, args, before map[string]lab.Value) *cl
 		if s == nil || !ok || s.word != "" && s.word != "stuck" {
 			continue
 		}
-		if ch.Add {
-			v.Num += s.value.Num
-		}
-		if v, err := s.typ.Conform(v); err == nil {
+		if v, err := s.typ.Conform(v); err == nil && (spec.DoneWhen.Text != "" || v.Kind != lab.Bool) {
+			if ch.Add {
+				v.Num += s.value.Num
+			}
 			s.value, s.end = v, time.Time{}
 		}
 	}
@@ -482,7 +491,9 @@ func (b *bench) reading(s *sensor) (lab.Reading, bool) {
 		if part = min(part, 1); part == 1 {
 			s.end = time.Time{}
 		}
-		s.value.Num = s.from + (s.to-s.from)*part
+		if s.value.Num = s.from + (s.to-s.from)*part; s.value.Kind == lab.Integer {
+			s.value.Num = math.Round(s.value.Num)
+		}
 	}
 	r := lab.Reading{Value: s.value, Quality: lab.Good, Source: b.now, Received: b.now, Epoch: b.epochs[s.id.Instrument]}
 	switch s.word {

@@ -62,12 +62,13 @@ func (r *Runner) Run(c *Case) Result {
 
 // begin does a command that the case takes for granted.
 func (b *bench) begin(c *call) string {
-	id := b.ask(&step{do: c, notAfter: time.Minute, id: fmt.Sprintf("before%d", b.n+1)})
+	b.earlier++
+	id := b.ask(&step{do: c, notAfter: time.Minute, id: fmt.Sprintf("before%d", b.earlier)})
 	b.n--
 	if r := b.outcome(id); r.State == lab.Refused || !r.Known {
 		return b.sayReply()
 	}
-	b.finishCommand(id, true)
+	b.finishCommand(id)
 	b.advance(b.now.Add(time.Second))
 	if r := b.outcome(id); r.Outcome == nil || r.Outcome.State != lab.Confirmed {
 		return fmt.Sprintf("%s is %s", c.text, r.State)
@@ -78,7 +79,7 @@ func (b *bench) begin(c *call) string {
 // play does what a step says, in the order of its fields.
 func (b *bench) play(s *step) {
 	for _, id := range s.done {
-		b.finishCommand(id, false)
+		b.finishCommand(id)
 	}
 	for _, g := range s.set {
 		b.set(g)
@@ -164,24 +165,20 @@ func (b *bench) known(id string) *sent {
 	return x
 }
 
-// finishCommand brings a command's instrument to where the command leads.
-// With whole, the runner finds the end state by itself.
-func (b *bench) finishCommand(id string, whole bool) {
+// finishCommand brings a command's instrument to where the command leads, as
+// far as its class tells. What a step sets beside it comes after that.
+func (b *bench) finishCommand(id string) {
 	x := b.known(id)
 	if x == nil {
 		return
 	}
 	b.answer(x, nil)
 	b.now = b.now.Add(time.Millisecond) // what is read from here on is newer than the command
-	b.obeyDeclared(x)
-	if whole {
-		b.finishDone(x)
+	b.changes(x.cmd.Target, x.cmd.Args, x.before)
+	if b.finishDone(x) {
 		b.feed()
 	}
 }
-
-// obeyDeclared lets the declared changes of a command happen.
-func (b *bench) obeyDeclared(x *sent) { b.changes(x.cmd.Target, x.cmd.Args, x.before) }
 
 func (b *bench) finishDone(x *sent) bool {
 	in := b.lab.Instrument(x.cmd.Target.Instrument)
@@ -280,7 +277,8 @@ func (b *bench) holds(x expectation) (bool, string) {
 		return r.Known && r.Accepted && r.Outcome == nil && len(b.stoppedBy[x.arg]) == 0, b.sayCommand(x.arg)
 	case "in doubt":
 		r := b.outcome(x.arg)
-		return r.Outcome != nil && r.Outcome.State == lab.InDoubt, b.sayCommand(x.arg)
+		o := r.Outcome
+		return o != nil && (o.State == lab.InDoubt || o.State == lab.Failed && o.Kind == lab.KindOutcomeUnknown), b.sayCommand(x.arg)
 	case "ordered":
 		args := x.call.args
 		if len(args) == 0 {
