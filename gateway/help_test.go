@@ -76,7 +76,6 @@ type shell struct {
 	spent    map[string]bool   // the permit was, and the link said nothing against it
 	holds    map[string]uint64 // the lease in force, by instrument
 	poisoned bool
-	ids      int
 }
 
 // demoLab loads the demo lab under the rules of these tests.

@@ -38,8 +38,10 @@ type sample struct {
 	State    lab.State            `json:"state"`
 	Raw      json.RawMessage      `json:"raw,omitempty"`
 	Predicts map[string]Prediction
-	hidden   int
+	hidden   int // no document may set it
 }
+
+var _ = sample{}.hidden
 
 // list writes issues as "code path" pairs, in order.
 func list(is lab.Issues) string {

@@ -247,7 +247,6 @@ type floor struct {
 	*testing.B
 	in   *sql.Stmt
 	rows [2][]byte // what a command writes before it is sent, and after it
-	nc   *nats.Conn
 	ask  []byte
 }
 

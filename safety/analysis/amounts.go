@@ -100,11 +100,9 @@ func (m *mutator) budget(f *strict.Fields) {
 		if len(terms) < 2 {
 			break
 		}
-		e := s.edit(t[0], t[1], "")
+		e := s.edit(t[0], terms[min(i+1, len(terms)-1)][0], "") // with the comma after it
 		if i > 0 {
-			e = s.edit(terms[i-1][1], t[1], "")
-		} else {
-			e = s.edit(t[0], terms[1][0], "")
+			e = s.edit(terms[i-1][1], t[1], "") // with the one before it
 		}
 		m.add(Dropped, fmt.Sprintf("term.%d", i+1), s.text[t[0]:t[1]], "nothing", "a case that uses it up with this command", nil, e)
 	}

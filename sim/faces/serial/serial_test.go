@@ -288,7 +288,7 @@ func TestLineFaults(t *testing.T) {
 			p.write("00\r01\r")
 			if got := p.read(etx, patience); strings.HasPrefix(got, "\x0200") {
 				answers++
-				got = p.read(etx, patience)
+				p.read(etx, patience)
 			}
 		}
 		if answers != 3 {
