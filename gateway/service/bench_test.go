@@ -11,8 +11,6 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"labgate/configs"
 	"labgate/drivers"
 	"labgate/drivers/memory"
