@@ -144,7 +144,7 @@ func scan(data []byte) (say string) {
 	return ""
 }
 
-// escaped is the code of the \uXXXX that data begins with, or 0.
+// escaped is the code of the \u and four digits that data begins with, or 0.
 func escaped(data []byte) uint64 {
 	if len(data) < 6 || data[0] != '\\' || data[1] != 'u' {
 		return 0
