@@ -90,7 +90,13 @@ type speed struct {
 
 func startSpeed(b *testing.B, instruments int) *speed {
 	b.Helper()
-	s := &speed{B: b, cfg: pumpLab(b, instruments), ids: wall.NewIDs(), waits: map[string]chan messages.Outcome{}}
+	return startWith(b, pumpLab(b, instruments), func(string) memory.Device { return &instantPump{} })
+}
+
+// startWith is startSpeed for a lab and devices of one's own, by instrument.
+func startWith(b *testing.B, cfg *configs.Config, device func(instrument string) memory.Device) *speed {
+	b.Helper()
+	s := &speed{B: b, cfg: cfg, ids: wall.NewIDs(), waits: map[string]chan messages.Outcome{}}
 	dir, name := b.TempDir(), s.cfg.Lab.Name
 	keys := map[string][]byte{}
 	pub := map[string]string{}
@@ -122,7 +128,7 @@ func startSpeed(b *testing.B, instruments int) *speed {
 	g, err := service.New(b.Context(), service.Options{Lab: s.cfg.Lab, Name: "bench", Rules: s.cfg.Rules, StartBy: time.Now().Add(10 * time.Second),
 		Clock: wall.Clock{}, IDs: s.ids, Bus: s.gateway, Journal: s.journal, Blobs: journal.NewBlobs(dir),
 		Openers: map[lab.LinkKind]drivers.Opener{lab.LinkMemory: func(c drivers.Config) (drivers.Link, error) {
-			return memory.Open(memory.Config{Config: c, Device: &instantPump{}})
+			return memory.Open(memory.Config{Config: c, Device: device(c.Instruments[0].Name)})
 		}},
 		Address: func(in *lab.Instrument) (map[string]string, error) { return in.Link, nil },
 		Role:    func(string) string { return "agent" }})
