@@ -23,6 +23,7 @@ type follower struct {
 	docs chan lab.Message
 	run  string
 	lost bool // the station did not answer the last time
+	late bool // the run is over, by its state; its stop document has not come
 
 	early []lab.Message // documents of runs that came before the verdict
 }
@@ -118,7 +119,15 @@ func (f *follower) ask() (over bool, err error) {
 	if i.Ended == nil {
 		return false, nil
 	}
-	return true, f.ended(messages.RunStop{UID: i.Run, RunStart: i.Run, ExitStatus: map[bool]string{true: messages.ExitSuccess, false: messages.ExitFail}[i.State == "done"], Reason: i.Say, Outputs: i.Outputs})
+	if !f.late { // the document is perhaps on its way: until the next time
+		f.late = true
+		return false, nil
+	}
+	d := messages.RunStop{Envelope: messages.Envelope{Kind: messages.KindRunStop}, UID: i.Run, RunStart: i.Run, ExitStatus: map[bool]string{true: messages.ExitSuccess, false: messages.ExitFail}[i.State == "done"], Reason: i.Say, Outputs: i.Outputs}
+	if f.a.json {
+		f.a.line(d)
+	}
+	return true, f.ended(d)
 }
 
 func (f *follower) document(m lab.Message) (over bool, err error) {

@@ -286,29 +286,39 @@ func (t *TableData) marshal() ([]byte, error) {
 // UnmarshalJSON reads what MarshalJSON writes. Text and enum can't be told
 // apart in JSON: both become Text, and Conform settles it.
 func (v *Value) UnmarshalJSON(b []byte) error {
-	b = bytes.TrimSpace(b)
-	*v = Value{}
+	got, err := valueFromJSON(bytes.TrimSpace(b))
+	if err != nil {
+		got = Value{} // what is half read is not there
+	}
+	*v = got
+	return err
+}
+
+func valueFromJSON(b []byte) (v Value, err error) {
 	switch {
 	case len(b) == 0 || string(b) == "null":
-		return nil
+		return v, nil
 	case b[0] == '"':
 		v.Kind = Text
-		return json.Unmarshal(b, &v.Text)
+		err = json.Unmarshal(b, &v.Text)
+		return v, err
 	case b[0] == 't' || b[0] == 'f':
 		v.Kind = Bool
-		return json.Unmarshal(b, &v.Bool)
+		err = json.Unmarshal(b, &v.Bool)
+		return v, err
 	case b[0] == '{':
-		return v.unmarshalObject(b)
+		err = v.unmarshalObject(b)
+		return v, err
 	}
 	n, err := ParseNumber(string(b))
 	if err != nil || !json.Valid(b) {
-		return fmt.Errorf("%.40s is not a value", b)
+		return v, fmt.Errorf("%.40s is not a value", b)
 	}
 	v.Kind, v.Num = Integer, n
 	if n != math.Trunc(n) {
 		v.Kind = Number // a bare fraction: dimensionless
 	}
-	return nil
+	return v, nil
 }
 
 // unmarshalObject reads a quantity, a table or a blob, each with exactly its

@@ -332,7 +332,7 @@ func TestNearestConforms(t *testing.T) {
 // FuzzValueJSON: what is read is usable or nothing at all, and comes back as it
 // was written.
 func FuzzValueJSON(f *testing.F) {
-	for _, s := range []string{`null`, `true`, `3`, `2.5`, `"x"`, `{"value":5,"unit":"mL"}`, `{"columns":[{"name":"a","unit":"s","data":[1,2]}]}`, `{"hash":"sha256:00","media":"m","size":1}`, `{"columns":[{"data":[null]}]}`, `[`, `1e999`} {
+	for _, s := range []string{`null`, `true`, `3`, `2.5`, `"x"`, `{"value":5,"unit":"mL"}`, `{"columns":[{"name":"a","unit":"s","data":[1,2]}]}`, `{"hash":"sha256:00","media":"m","size":1}`, `{"columns":[{"data":[null]}]}`, `[`, `1e999`, `"`, `t`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

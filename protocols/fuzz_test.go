@@ -12,7 +12,7 @@ import (
 
 // Whatever the bytes, Parse ends in a protocol or in issues that say something,
 // never in both, and what it accepts can be bound, billed and run.
-func FuzzParse(f *testing.F) {
+func FuzzProtocol(f *testing.F) {
 	for _, data := range protocols.Library() {
 		f.Add(data)
 	}
