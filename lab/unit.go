@@ -172,7 +172,7 @@ var atoms = map[string]atom{
 	"1": {None, 1, 1, 0, false}, "%": {None, 1, 100, 0, false}, "ppm": {None, 1, 1e6, 0, false}, "ppb": {None, 1, 1e9, 0, false},
 	"m": {Dim{L: 1}, 1, 1, 0, true}, "in": {Dim{L: 1}, 254, 10000, 0, false}, "Ao": {Dim{L: 1}, 1, 1e10, 0, false},
 	"g": {Dim{M: 1}, 1, 1000, 0, true}, "u": {Dim{M: 1}, 1.6605390666e-27, 1, 0, false},
-	"s": {Time, 1, 1, 0, true}, "min": {Time, 60, 1, 0, false}, "h": {Time, 3600, 1, 0, false}, "d": {Time, 86400, 1, 0, false}, "days": {Time, 86400, 1, 0, false},
+	"s": {Time, 1, 1, 0, true}, "min": {Time, 60, 1, 0, false}, "h": {Time, 3600, 1, 0, false}, "d": {Time, 86400, 1, 0, false}, "days": {Time, 86400, 1, 0, false}, "wk": {Time, 604800, 1, 0, false},
 	"A": {Dim{I: 1}, 1, 1, 0, true}, "K": {TempDiff, 1, 1, 0, true},
 	"degC": {Temperature, 1, 1, 273.15, false}, "degF": {Temperature, 5, 9, 459.67 * 5 / 9, false},
 	"mol": {Dim{N: 1}, 1, 1, 0, true}, "cd": {Dim{J: 1}, 1, 1, 0, false},
@@ -195,7 +195,7 @@ var prefixes = map[string][2]float64{
 
 var aliases = map[string]string{
 	"": "1", "°C": "degC", "Cel": "degC", "°F": "degF", "[degF]": "degF", "l": "L", "ml": "mL", "ul": "uL", "µL": "uL", "μL": "uL", "µm": "um", "μm": "um",
-	"sec": "s", "hr": "h", "day": "d", "[ppm]": "ppm", "rev/min": "rpm", "Ω": "Ohm", "Å": "Ao", "µs": "us", "μs": "us", "[psi]": "psi",
+	"sec": "s", "hr": "h", "hour": "h", "hours": "h", "day": "d", "week": "wk", "weeks": "wk", "[ppm]": "ppm", "rev/min": "rpm", "Ω": "Ohm", "Å": "Ao", "µs": "us", "μs": "us", "[psi]": "psi",
 }
 
 // ParseUnit reads a UCUM unit: atoms with prefixes and whole exponents, joined

@@ -20,7 +20,7 @@ func TestConversions(t *testing.T) {
 		{"0 degC", "degF", "32 degF"}, {"32 degF", "degC", "0 degC"}, {"212 degF", "degC", "100 degC"}, {"100 degC", "degF", "212 degF"}, {"98.6 degF", "degC", "37 degC"},
 		{"-40 degC", "degF", "-40 degF"}, {"197.6 degF", "degC", "92 degC"}, {"70 °C", "degC", "70 degC"},
 		{"50 %", "1", "0.5"}, {"0.5", "%", "50 %"}, {"20.9 %", "ppm", "209000 ppm"}, {"1 ppm", "ppb", "1000 ppb"}, {"1 %", "ppm", "10000 ppm"},
-		{"1 h", "s", "3600 s"}, {"180 days", "d", "180 d"}, {"500 ms", "s", "0.5 s"}, {"1.5 min", "s", "90 s"}, {"250 us", "ms", "0.25 ms"},
+		{"1 h", "s", "3600 s"}, {"1.5 hours", "min", "90 min"}, {"180 days", "d", "180 d"}, {"2 weeks", "days", "14 days"}, {"500 ms", "s", "0.5 s"}, {"1.5 min", "s", "90 s"}, {"250 us", "ms", "0.25 ms"},
 		{"1 in", "mm", "25.4 mm"}, {"0.1 um", "nm", "100 nm"}, {"532 nm", "um", "0.532 um"}, {"5 Ao", "nm", "0.5 nm"},
 		{"1 atm", "Pa", "101325 Pa"}, {"760 Torr", "atm", "1 atm"}, {"1 bar", "kPa", "100 kPa"}, {"1 mbar", "Pa", "100 Pa"}, {"1 psi", "Pa", "6894.757293168 Pa"},
 		{"1 kg", "g", "1000 g"}, {"1 mg", "kg", "1e-6 kg"}, {"1 N", "kg.m/s2", "1 kg.m/s2"}, {"1 J", "kg.m2/s2", "1 kg.m2/s2"}, {"1 W.s", "J", "1 J"}, {"1 V.A", "W", "1 W"},

@@ -41,9 +41,10 @@ func (e *Engine) alarm(now time.Time, t *trigger, why because, truth expr.Truth,
 	switch {
 	case why != because{} && inForce && !active:
 		a = &Alarm{Rule: r.ID, Priority: r.Priority, Say: fmt.Sprintf("%s: %s", r.ID, why.text(r)), Response: r.Response, Since: now, Active: true, Inputs: e.used(now, r.expr)}
+		t.byUnknown = why.unknown // then only as much good data ends it
 		e.raise(a)
 		return append(events, &AlarmChanged{*a})
-	case active && (!inForce || truth == expr.False && t.unknownSince.IsZero()):
+	case active && (!inForce || truth == expr.False && (t.unknownSince.IsZero() || !t.byUnknown)):
 		a.Active = false
 		if a.Acknowledged {
 			delete(e.alarms, r.ID)

@@ -37,7 +37,7 @@ func (e *Engine) loadBudget(s *ruleState) {
 			}
 		}
 	}
-	key := "budget " + sayScopes(b.Per)
+	key := "budget " + sayScopes(slices.Sorted(slices.Values(b.Per)))
 	targets := map[lab.CommandID]*budget{}
 	var order []lab.CommandID
 	for i := range b.Terms {
@@ -131,6 +131,5 @@ func sayScopes(list []Scope) string {
 	for i, s := range list {
 		words[i] = string(s)
 	}
-	slices.Sort(words)
 	return "per " + strings.Join(words, " and ")
 }

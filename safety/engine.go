@@ -285,7 +285,7 @@ func (e *Engine) work(now time.Time, events []Event) []Event {
 	q.conditions = q.conditions[:0]
 	for _, k := range q.keeps {
 		k.queued = false
-		e.releaseFalse(now, k)
+		k.prog.Observe(k.windows, e.env(now))
 	}
 	q.keeps = q.keeps[:0]
 	return e.lookAtFlights(now, events)

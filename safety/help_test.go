@@ -138,7 +138,7 @@ func (d *desk) command(text string) *lab.Command {
 	d.Helper()
 	d.n++
 	parts := strings.SplitN(text, " ", 2)
-	c := &lab.Command{ID: fmt.Sprintf("c%d", d.n), Target: d.target(parts[0]), Args: map[string]lab.Value{}, Principal: "planner_1", Run: "run", Lease: 7, NotAfter: t0.Add(time.Hour)}
+	c := &lab.Command{ID: fmt.Sprintf("c%d", d.n), Target: d.target(parts[0]), Args: map[string]lab.Value{}, Principal: "planner_1", Run: "run", Lease: 7, NotAfter: t0.Add(100 * time.Hour)}
 	if len(parts) == 2 {
 		for _, a := range strings.Split(parts[1], ", ") {
 			n, v, _ := strings.Cut(a, "=")
@@ -191,7 +191,42 @@ func names(events []safety.Event) string {
 			list = append(list, s)
 		case *safety.Lost:
 			list = append(list, "lost "+e.Command+" by "+e.Rule)
+		case *safety.AlarmChanged:
+			list = append(list, map[bool]string{true: "alarm ", false: "normal "}[e.Active]+e.Rule)
+		case *safety.Rearmed:
+			list = append(list, "rearmed "+e.Rule)
 		}
 	}
 	return strings.Join(list, ", ")
+}
+
+// ask decides about a command of a run and a principal, "" for the usual ones.
+func (d *desk) ask(now time.Time, run, principal, text string) (string, safety.Decision) {
+	d.Helper()
+	c := d.command(text)
+	if run != "" {
+		c.Run = run
+	}
+	if principal != "" {
+		c.Principal = principal
+	}
+	return c.ID, d.engine.Decide(now, c, 1)
+}
+
+// run lets a command be allowed and done at once.
+func (d *desk) run(now time.Time, text string) {
+	d.Helper()
+	id, x := d.ask(now, "", "", text)
+	d.allowed(x)
+	d.engine.Done(now, id, safety.AllDone, nil)
+}
+
+// only fails unless one rule refuses, and returns its issue.
+func (d *desk) only(x safety.Decision, rule string) lab.Issue {
+	d.Helper()
+	d.refused(x)
+	if len(x.Refusals) != 1 || x.Refusals[0].Rule != rule {
+		d.Fatalf("it is refused by %v; by %s alone is wanted", x.Refusals, rule)
+	}
+	return x.Refusals[0]
 }

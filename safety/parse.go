@@ -17,7 +17,7 @@ func Parse(file string, data []byte, l *lab.Lab) (*Rules, lab.Issues) {
 	if root == nil {
 		return nil, is
 	}
-	p := &parser{d: &strict.Decoder{Issues: is}, rules: newRules(l), broken: map[string]bool{}}
+	p := &parser{d: &strict.Decoder{Issues: is}, rules: newRules(l), broken: map[string]bool{}, votes: map[string]voteParts{}}
 	f := p.d.Map(root, "file of interlocks", "interlocks", "signals", "nominal", "bypasses", "explained", "rules")
 	p.rules.Name = p.d.Text(f.Require("interlocks"))
 	p.signals(f.Get("signals"))
@@ -37,9 +37,9 @@ func Parse(file string, data []byte, l *lab.Lab) (*Rules, lab.Issues) {
 		}
 	}
 	p.labLimits(l)
-	p.d.Issues.Sort()
-	if len(p.d.Issues) > 0 {
-		return nil, p.d.Issues
+	if is := p.d.Issues; len(is) > 0 {
+		is.Sort()
+		return nil, slices.CompactFunc(is, func(a, b lab.Issue) bool { return a.Pos == b.Pos && a.Say == b.Say })
 	}
 	p.rules.Hash = lab.HashText(append([]byte(l.Hash+"\n"), data...))
 	return p.rules, nil
@@ -49,7 +49,8 @@ type parser struct {
 	d      *strict.Decoder
 	rules  *Rules
 	broken map[string]bool // signals that were reported
-	self   string          // the component that self stands for: instrument.component
+	votes  map[string]voteParts
+	self   string // the component that self stands for: instrument.component
 }
 
 func (p *parser) add(pos lab.Pos, code, hint, format string, args ...any) {
@@ -124,7 +125,11 @@ func (p *parser) expand(n *strict.Node) []*Rule {
 	}
 	var rules []*Rule
 	before := len(p.d.Issues)
-	for _, c := range p.components(of, p.d.Text(of)) {
+	class, ok := p.whole(of)
+	if !ok {
+		return nil
+	}
+	for _, c := range p.components(class) {
 		p.self = c
 		r := p.rule(n)
 		r.ID += "@" + c
@@ -137,28 +142,6 @@ func (p *parser) expand(n *strict.Node) []*Rule {
 	return rules
 }
 
-// components are those that implement "any class/vN", as instrument.component.
-func (p *parser) components(n *strict.Node, text string) []string {
-	name, ok := strings.CutPrefix(text, "any ")
-	if name = strings.TrimSpace(name); !ok || !strings.Contains(name, "/") {
-		p.add(n.Pos(), "bad_value", "as in any pump/v1", "%q names no class", text)
-		return nil
-	}
-	var list, classes []string
-	for _, in := range p.rules.lab.Instruments {
-		for _, c := range in.Profile.Components {
-			if classes = append(classes, c.Class.Name); c.Class.Name == name {
-				list = append(list, in.Name+"."+c.Name)
-			}
-		}
-	}
-	if len(list) == 0 {
-		slices.Sort(classes)
-		p.add(n.Pos(), "no_target", "one of "+strings.Join(slices.Compact(classes), ", "), "no instrument of this lab is a %s", name)
-	}
-	return list
-}
-
 func (p *parser) rule(n *strict.Node) *Rule {
 	f := p.d.Map(n, "rule", ruleKeys...)
 	r := &Rule{Pos: n.Pos(), ID: p.d.Text(f.Require("id")), About: p.d.Text(f.Get("about"))}
@@ -169,12 +152,12 @@ func (p *parser) rule(n *strict.Node) *Rule {
 	case !validRuleID(r.ID):
 		p.add(id.Pos(), "bad_name", "lower-case letters, digits and dashes", "%q is not a rule id", r.ID)
 	}
-	var kinds, takes, all []string
+	var kinds, are, takes, all []string
 	for _, k := range kindKeys {
 		if all = append(all, k.key); f.Get(k.key) == nil {
 			continue
 		}
-		kinds, takes = append(kinds, k.key), k.keys
+		kinds, are, takes = append(kinds, k.key), append(are, article(k.key)), k.keys
 		r.Kind = k.kind
 		k.read(p, f, r)
 	}
@@ -184,7 +167,7 @@ func (p *parser) rule(n *strict.Node) *Rule {
 	case 1:
 		p.onlyKeys(f, kinds[0], takes)
 	default:
-		p.add(r.Pos, "rule_kind", "make them rules of their own", "one rule can't be a %s", strings.Join(kinds, " and a "))
+		p.add(r.Pos, "rule_kind", "make them rules of their own", "one rule can't be %s", strings.Join(are, " and "))
 	}
 	if b := f.Get("bypass"); b != nil {
 		if p.d.Text(b) != "never" {
@@ -199,9 +182,16 @@ func (p *parser) rule(n *strict.Node) *Rule {
 func (p *parser) onlyKeys(f *strict.Fields, kind string, keys []string) {
 	for _, k := range f.Keys() {
 		if slices.Contains(ruleKeys, k) && !slices.Contains(commonKeys, k) && !slices.Contains(keys, k) && k != kind {
-			p.add(f.Get(k).Pos(), "unknown_key", "it takes "+strings.Join(keys, ", "), "a %s has no %q", kind, k)
+			p.add(f.KeyPos(k), "unknown_key", "it takes "+strings.Join(keys, ", "), "%s has no %q", article(kind), k)
 		}
 	}
+}
+
+func article(kind string) string {
+	if kind == "alarm" {
+		return "an alarm"
+	}
+	return "a " + kind
 }
 
 func validRuleID(s string) bool {
@@ -218,6 +208,10 @@ func (p *parser) condition(n *strict.Node, args map[string]lab.Type) *expr.Progr
 	if len(p.d.Issues) > before {
 		return nil
 	}
+	return p.conditionOf(src, args)
+}
+
+func (p *parser) conditionOf(src lab.Source, args map[string]lab.Type) *expr.Program {
 	prog, err := expr.Compile(src, ruleScope{rules: p.rules, args: args, self: p.self})
 	if err != nil {
 		if !p.uses(src.Text) { // a broken signal was reported where it stands
@@ -267,54 +261,4 @@ func (p *parser) commonArgs(ids []lab.CommandID) map[string]lab.Type {
 		}
 	}
 	return common
-}
-
-// checkSignals compiles every signal, also those that no rule uses.
-func (p *parser) checkSignals() {
-	for _, name := range sortedKeys(p.rules.signals) {
-		src := p.rules.signals[name]
-		if p.broken[name] {
-			continue
-		}
-		if _, err := expr.Compile(lab.Source{Text: name, Pos: src.Pos}, p.rules.scope()); err != nil {
-			p.addExpr(src, err)
-			p.broken[name] = true
-		}
-	}
-}
-
-func (p *parser) texts(n *strict.Node) []string {
-	var list []string
-	if n == nil {
-		return nil
-	}
-	for _, e := range p.d.List(n) {
-		list = append(list, p.d.Text(e))
-	}
-	return list
-}
-
-func splitList(s string) []string {
-	var list []string
-	for _, x := range strings.Split(s, ",") {
-		if x = strings.TrimSpace(x); x != "" {
-			list = append(list, x)
-		}
-	}
-	return list
-}
-
-func argNames(spec *lab.CommandSpec) []string {
-	var names []string
-	for _, a := range spec.Args {
-		names = append(names, a.Name)
-	}
-	return names
-}
-
-func hint(s string, names []string) string {
-	if n := lab.Nearest(s, names); n != "" {
-		return "; did you mean " + n + "?"
-	}
-	return ""
 }

@@ -72,7 +72,7 @@ func (e *Engine) keepConditions(old *Engine) {
 			continue
 		}
 		t.windows = inherit(t.rule.expr, was.rule.expr, t.windows, was.windows)
-		t.trueSince, t.unknownSince, t.knownSince = was.trueSince, was.unknownSince, was.knownSince
+		t.trueSince, t.unknownSince, t.knownSince, t.byUnknown = was.trueSince, was.unknownSince, was.knownSince, was.byUnknown
 		if was.everKnown {
 			e.decidable(t)
 		}
@@ -108,7 +108,7 @@ func keepHappenings(a, was *after, inherit func(p, was *expr.Program, st, theirs
 			if o.cond != nil && h.cond.prog.Same(o.cond.prog) {
 				c := h.cond
 				c.windows = inherit(c.prog, o.cond.prog, c.windows, o.cond.windows)
-				c.truth, c.wasTrue, c.at, c.maybe = o.cond.truth, o.cond.wasTrue, o.cond.at, o.cond.maybe
+				c.truth, c.wasTrue, c.trueAt, c.maybe = o.cond.truth, o.cond.wasTrue, o.cond.trueAt, o.cond.maybe
 				break
 			}
 		}
@@ -284,6 +284,7 @@ func (e *Engine) keepFlights(now time.Time, old *Engine) (events []Event) {
 				}
 			}
 		}
+		claims := f.claims
 		f.held, f.claims = nil, nil
 		e.flights[f.id] = f
 		if !f.doubt {
@@ -291,6 +292,11 @@ func (e *Engine) keepFlights(now time.Time, old *Engine) (events []Event) {
 			e.holdAnew(now, f)
 		}
 		e.reserve(f)
+		for _, c := range f.claims { // what it lasts until may have come already
+			c.ended = slices.ContainsFunc(claims, func(o *claim) bool {
+				return o.ended && o.keep.zone.name == c.keep.zone.name && o.keep.until == c.keep.until && o.keep.run == c.keep.run
+			})
+		}
 	}
 	return events
 }

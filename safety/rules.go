@@ -314,7 +314,7 @@ func (s ruleScope) Lookup(name string) (expr.Symbol, error) {
 	if arg, ok := strings.CutPrefix(name, "args."); ok && s.args != nil {
 		t, have := s.args[arg]
 		if !have {
-			return expr.Symbol{}, fmt.Errorf("%s: not every command of this rule has an argument %q", name, arg)
+			return expr.Symbol{}, fmt.Errorf("%s: not every command of this rule has an argument %q%s", name, arg, hint(arg, sortedKeys(s.args)))
 		}
 		i := sort.SearchStrings(s.rules.argNames, arg)
 		return expr.Symbol{Slot: s.rules.argBase + i, Type: t}, nil

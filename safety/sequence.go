@@ -43,7 +43,7 @@ type condition struct {
 	queued  bool
 	truth   expr.Truth
 	wasTrue uint64 // 0: never
-	at      time.Time
+	trueAt  time.Time
 	maybe   uint64
 }
 
@@ -93,7 +93,7 @@ func (e *Engine) lookAt(now time.Time, c *condition) {
 	c.prog.Observe(c.windows, env)
 	truth := c.prog.Truth(c.windows, env)
 	if truth == expr.True {
-		c.wasTrue, c.at = e.order, now
+		c.wasTrue, c.trueAt = e.order, now
 	}
 	if truth != expr.False || c.truth != expr.False { // in the latter case until now
 		c.maybe = e.order
@@ -155,7 +155,7 @@ func (h *happening) latest() (order uint64, at time.Time, ok bool) {
 	case h.past != nil:
 		return h.past.confirmed, h.past.at, h.past.confirmed > 0
 	case h.cond != nil:
-		return h.cond.wasTrue, h.cond.at, h.cond.wasTrue > 0
+		return h.cond.wasTrue, h.cond.trueAt, h.cond.wasTrue > 0
 	}
 	return 0, time.Time{}, false
 }

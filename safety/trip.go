@@ -22,6 +22,7 @@ type trigger struct {
 	trueSince    time.Time // true, or unknown after it was true, since then
 	unknownSince time.Time
 	knownSince   time.Time
+	byUnknown    bool // alarm: it was raised because it was unknown
 }
 
 func (e *Engine) loadTrigger(s *ruleState) {

@@ -66,9 +66,10 @@ func (e *Engine) loadZone(s *ruleState) {
 		}
 		k := &keep{rule: r, zone: z, target: c.Command, prog: c.while, until: c.UntilCmd, run: c.UntilRunEnd}
 		if k.prog != nil {
-			k.windows = k.prog.NewState()
-			for _, slot := range k.prog.Slots() {
-				e.watch[slot].keeps = append(e.watch[slot].keeps, k)
+			if k.windows = k.prog.NewState(); k.windows != nil {
+				for _, slot := range k.prog.Slots() {
+					e.watch[slot].keeps = append(e.watch[slot].keeps, k)
+				}
 			}
 		}
 		if u := e.guards[k.until]; u != nil {
@@ -91,8 +92,9 @@ func (k *keep) take(f *flight) {
 	f.claims = append(f.claims, c)
 }
 
-// endClaim ends a command's claim, or leaves it to what it lasts until. Without
-// a run there is no end of a run: such a claim ends with its command.
+// endClaim ends a command's claim, or leaves it to what it lasts until; one of
+// the same command and run of before is part of it then. Without a run there is
+// no end of a run: such a claim ends with its command.
 func (e *Engine) endClaim(now time.Time, c *claim, end End) {
 	k := c.keep
 	lasts := k.prog != nil || k.until != lab.CommandID{} && !c.ended || k.run && c.run != "" && !c.ended
@@ -100,18 +102,14 @@ func (e *Engine) endClaim(now time.Time, c *claim, end End) {
 		k.zone.release(func(x *claim) bool { return x == c })
 		return
 	}
-	if k.prog != nil {
-		e.releaseFalse(now, k)
-	}
+	k.zone.release(func(x *claim) bool { return x != c && x.keep == k && x.run == c.run && !x.over.IsZero() })
 }
 
-// releaseFalse ends the claims whose condition is false. A reading that was
-// taken before the command was over says nothing about that: the effect may
-// have begun after it.
+// releaseFalse ends the claims whose condition is false now, when somebody
+// asks for the zone: one that was false for a while and is true again holds it.
+// A reading that was taken before the command was over says nothing: the effect
+// may have begun after it.
 func (e *Engine) releaseFalse(now time.Time, k *keep) {
-	if k.prog == nil {
-		return
-	}
 	env := e.env(now)
 	k.prog.Observe(k.windows, env)
 	if k.prog.Truth(k.windows, env) != expr.False {

@@ -54,8 +54,9 @@
 //
 // # Windows
 //
-// rate, mean, held and stuck_for remember. Their memory is a State, sized at load and fed
-// by Observe; a window is between 1 ms and 24 h and keeps at most 256 samples.
+// rate, mean, held and stuck_for remember. Their memory is a State, sized at
+// load and fed by Observe; a window is between 1 ms and 24 h and keeps at most
+// 256 samples.
 // Samples closer than w/250 are merged: for rate the newer one replaces the
 // older, so that both ends of the slope are real readings and only the far end
 // moves by up to w/250; for mean their areas are added, so that nothing is

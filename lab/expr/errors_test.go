@@ -109,8 +109,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestErrorPlace: the column is that of the source plus the offset, counted in
-// characters.
+// TestErrorPlace: the column is that of the source plus the offset in its line,
+// counted in characters.
 func TestErrorPlace(t *testing.T) {
 	for _, c := range []struct {
 		text string
@@ -118,7 +118,7 @@ func TestErrorPlace(t *testing.T) {
 	}{
 		{"1 mL > x", lab.Pos{File: "a.yaml", Line: 7, Column: 20 + 7}},
 		{"5 µL > 1 °C", lab.Pos{File: "a.yaml", Line: 7, Column: 20 + 7}},
-		{"true and\n  x", lab.Pos{File: "a.yaml", Line: 8, Column: 3}},
+		{"true and\n  x", lab.Pos{File: "a.yaml", Line: 8, Column: 20 + 2}},
 	} {
 		_, err := Compile(lab.Source{Text: c.text, Pos: lab.Pos{File: "a.yaml", Line: 7, Column: 20}}, MapScope{})
 		issues, ok := err.(lab.Issues)

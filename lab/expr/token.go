@@ -42,13 +42,13 @@ type source struct {
 }
 
 // at is the position of a byte offset. Columns count characters; where a text
-// has several lines, those after the first count from their own start.
+// has several lines, all of them begin at its column, as those of a block do.
 func (s *source) at(off int) lab.Pos {
 	p := s.Pos
 	before := s.Text[:min(off, len(s.Text))]
 	if i := strings.LastIndexByte(before, '\n'); i >= 0 {
 		p.Line += strings.Count(before, "\n")
-		p.Column, before = 1, before[i+1:]
+		before = before[i+1:]
 	}
 	p.Column += utf8.RuneCountInString(before)
 	return p

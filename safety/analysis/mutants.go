@@ -214,10 +214,26 @@ func (m *mutator) elements(key string, n *strict.Node, hint string) {
 		}
 	}
 	for i, x := range items {
-		if e, ok := m.doc.drop(n, items, i); ok {
+		if e, ok := m.dropStep(n, items, i); ok {
 			m.add(Dropped, fmt.Sprintf("%s.%d", key, i+1), x.Text(), "nothing", hint, nil, e)
 		}
 	}
+}
+
+// dropStep drops an entry, and with the first or last step of a trip the wait
+// that would stand beside nothing.
+func (m *mutator) dropStep(n *strict.Node, items []*strict.Node, i int) (edit, bool) {
+	wait := func(j int) bool { return j > 0 && j < len(items)-1 && strings.HasPrefix(items[j].Text(), "wait ") }
+	e, ok := m.doc.drop(n, items, i)
+	switch {
+	case ok && i == 0 && wait(1):
+		next, ok := m.doc.drop(n, items, 1)
+		return edit{e.pos, next.end, ""}, ok
+	case ok && i == len(items)-1 && wait(i-1):
+		before, ok := m.doc.drop(n, items[:i], i-1)
+		return edit{before.pos, e.end, ""}, ok
+	}
+	return e, ok
 }
 
 func (m *mutator) sequence(f *strict.Fields) {
