@@ -294,30 +294,7 @@ func encodable(l *lab.Lab) func(*lab.Instrument, *lab.Command) error {
 
 // loadLibrary parses the built-in protocols and the lab's own.
 func loadLibrary(cfg *configs.Config) ([]*protocols.Protocol, lab.Issues) {
-	var list []*protocols.Protocol
-	var all lab.Issues
-	seen := map[string]*protocols.Protocol{}
-	finder := finderOf(cfg)
-	add := func(file string, data []byte) {
-		p, issues := protocols.Parse(file, data, cfg.Classes, finder)
-		all = append(all, issues...)
-		if p == nil || len(issues) > 0 {
-			return
-		}
-		id := p.Name + "@" + p.Version
-		if have := seen[id]; have != nil && have.Hash != p.Hash {
-			all.Add(p.Pos, "duplicate_protocol", "give it a new version", "%s is there already with other content, at %s", id, have.Pos)
-			return
-		}
-		seen[id] = p
-		list = append(list, p)
-	}
-	for _, files := range []map[string][]byte{protocols.Library(), cfg.ProtocolFiles} {
-		for _, name := range sortedNames(files) {
-			add(name, files[name])
-		}
-	}
-	return list, all
+	return protocols.Load(cfg.Classes, finderOf(cfg), protocols.Library(), cfg.ProtocolFiles)
 }
 
 // finderOf finds protocols that others use: the built-in ones, the lab's own,

@@ -17,16 +17,17 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // issues, with position, code and hint.
 func TestBadFiles(t *testing.T) {
 	files, err := filepath.Glob("testdata/bad/*.yaml")
-	if err != nil || len(files) < 30 {
+	if err != nil || len(files) < 85 {
 		t.Fatalf("%d files: %v", len(files), err)
 	}
+	library := protocols.Files(folder(t, "testdata/library"))
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
 			data, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, issues := protocols.Parse(filepath.Base(file), data, demoLab(t).Classes)
+			p, issues := protocols.Parse(filepath.Base(file), data, demoLab(t).Classes, library)
 			if p != nil || len(issues) == 0 {
 				t.Fatalf("it passes: %v", issues)
 			}
@@ -52,4 +53,20 @@ func TestBadFiles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// folder is the files of a folder: name to bytes.
+func folder(t testing.TB, dir string) map[string][]byte {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("nothing in %s: %v", dir, err)
+	}
+	files := map[string][]byte{}
+	for _, n := range names {
+		if files[filepath.Base(n)], err = os.ReadFile(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
 }

@@ -34,6 +34,7 @@ func (r *parser) check() {
 	for i := range p.Limits {
 		r.checkLimit(&p.Limits[i])
 	}
+	r.checkReach()
 	r.checkRanges()
 }
 
@@ -65,6 +66,9 @@ type named struct {
 func (r *parser) ids(steps []*Step, around map[string]named) {
 	here := map[string]lab.Pos{}
 	for _, s := range steps {
+		if s.ID == "" { // no text, reported
+			continue
+		}
 		if first, ok := here[s.ID]; ok {
 			r.add(s.Pos, "duplicate_id", "rename one of them", "step %q is there already, at %s", s.ID, first)
 			continue
@@ -161,35 +165,9 @@ func (r *parser) checkStep(s *Step, at *place) {
 		r.checkUse(s, at)
 	case If:
 		s.Until = r.condition("if", s.until, &scope{at: at, loop: at.loop(), live: true, values: true})
-		r.checkDecides(s)
 		r.walk(&place{outer: at, owner: s, steps: s.Steps})
 		r.walk(&place{outer: at, owner: s, steps: s.Otherwise})
 	}
-}
-
-// checkDecides refuses a condition that is the same whatever happens: one of
-// its lists would never be carried out.
-func (r *parser) checkDecides(s *Step) {
-	if s.Until == nil {
-		return
-	}
-	if len(s.Until.Slots()) == 0 {
-		r.add(s.until.Pos, "constant_condition", "leave the if out", "%q is the same whatever happens", s.until.Text)
-		return
-	}
-	never := ""
-	switch s.Until.TruthOver(r.p.ranges(nil)) {
-	case expr.Always:
-		never = "else"
-		if len(s.Otherwise) == 0 {
-			return
-		}
-	case expr.Never:
-		never = "then"
-	default:
-		return
-	}
-	r.add(s.until.Pos, "unreachable", "", "%q is the same for all inputs that are allowed: what stands in %s is never carried out", s.until.Text, never)
 }
 
 // condition compiles a condition; nil where there is none, or it was reported.
@@ -240,6 +218,7 @@ func (r *parser) checkChanges(s *Step) {
 			return
 		}
 	}
+	r.constant[s] = true
 	r.add(s.until.Pos, "constant_condition", "", "nothing in %q changes while this %s goes on", s.until.Text, s.Kind)
 }
 
@@ -273,7 +252,7 @@ func (r *parser) finally(at *place) {
 	for _, s := range r.p.Finally {
 		switch {
 		case s.Kind != Do:
-			r.add(s.Pos, "finally_not_safe", hint, "a %s in finally", s.Kind)
+			r.add(s.Pos, "finally_not_safe", hint, "%s in finally", s.Kind.one())
 		case s.Spec == nil: // reported
 		case s.Spec.Effect != lab.Safe:
 			r.add(s.Pos, "finally_not_safe", hint, "%s.%s is %s", s.Role, s.Command, s.Spec.Effect)
@@ -308,6 +287,7 @@ func (r *parser) checkLimit(l *Limit) {
 		}
 	}
 	r.add(l.Pos, "constant_condition", "", "%q limits no property of a role", l.Text)
+	l.Expr = nil
 }
 
 // checkRanges refuses arguments that are out of bounds whatever the inputs.

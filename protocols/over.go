@@ -89,7 +89,7 @@ func (r *parser) typeOfItem(n *strict.Node) lab.Type {
 // spaced reads {from, to, points}: values with equal distances, both ends
 // among them.
 func (r *parser) spaced(n *strict.Node, name string) []lab.Value {
-	f := r.Map(n, "values of "+name, "from", "to", "points")
+	f := r.Map(n, "range of "+name, "from", "to", "points")
 	before := len(r.Issues)
 	from, to := r.Quantity(f.Require("from")), r.Quantity(f.Require("to"))
 	points := int(r.count(f.Require("points"), "points", MaxRepeats))

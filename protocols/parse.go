@@ -2,6 +2,7 @@ package protocols
 
 import (
 	"regexp"
+	"sort"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -42,6 +43,7 @@ type parser struct {
 	frame    *frame         // the used protocol whose steps are read now
 	also     [][2]string    // role and command of the finally of used protocols
 	remember int            // expressions that remember
+	constant map[*Step]bool // whose condition was reported: nothing in it changes
 }
 
 // Parse reads a protocol file and checks all that can be checked without a
@@ -61,8 +63,9 @@ func parse(file string, data []byte, classes map[string]*lab.Class, library Find
 	if root == nil {
 		return nil, is
 	}
-	r := &parser{Decoder: &strict.Decoder{Issues: is}, classes: classes, library: library, chain: chain, slotOf: map[string]int{},
+	r := &parser{Decoder: &strict.Decoder{Issues: is}, classes: classes, library: library, chain: chain, slotOf: map[string]int{}, constant: map[*Step]bool{},
 		p: &Protocol{Classes: map[string]*lab.Class{}, byPath: map[string]*Step{}, costs: map[*lab.CommandSpec]*cost{}, Pos: root.Pos()}}
+	r.homoglyphs(root, data)
 	r.file(root)
 	r.check()
 	r.Issues.Sort()
@@ -262,8 +265,11 @@ func (r *parser) role(e entry) Role {
 		h := r.Map(n, "reagent", "substance", "concentration")
 		role.Holds = &lab.Holds{Substance: r.text(h.Require("substance"), "substance", maxText)}
 		if c := h.Get("concentration"); c != nil {
+			before := len(r.Issues)
 			q := r.Quantity(c)
-			role.Holds.Concentration = &q
+			if role.Holds.Concentration = &q; len(r.Issues) == before && q.Unit.Dim() == lab.None {
+				r.add(c.Pos(), "no_unit", "as in 1 mmol/L", "concentration: %s has no unit", q)
+			}
 		}
 	}
 	return role
@@ -285,6 +291,7 @@ func (r *parser) class(n *strict.Node, have []*lab.Class) *lab.Class {
 		for k := range r.classes {
 			names = append(names, k)
 		}
+		sort.Strings(names)
 		r.add(n.Pos(), "unknown_class", r.near(name, names), "there is no class %q", name)
 		return nil
 	}

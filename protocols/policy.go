@@ -11,6 +11,7 @@ func (r *parser) onError(s *Step, n *strict.Node, depth int) {
 	if n == nil {
 		return
 	}
+	r.checkFails(s, n.Pos())
 	if n.Kind() != strict.Map {
 		s.OnError.Then = r.then(n)
 		return
@@ -25,8 +26,10 @@ func (r *parser) onError(s *Step, n *strict.Node, depth int) {
 		r.checkRetry(s, retry.Pos())
 	}
 	if steps != nil {
-		s.OnError.Steps = r.body(steps, s.Path, "instead", "leave it out", depth)
+		first := len(r.p.steps)
+		s.OnError.Steps = r.body(steps, s.Path, "instead", "there is nothing to do in its place", "leave it out", depth)
 		s.end = len(r.p.steps)
+		r.checkInstead(s, first)
 	}
 	if then != nil {
 		s.OnError.Then = r.then(then)
@@ -97,5 +100,21 @@ func (r *parser) checkRetry(s *Step, at lab.Pos) {
 			return
 		}
 	}
-	r.add(at, "bad_value", "put the retry at the commands in it", "a %s is not tried again as a whole", s.Kind)
+	r.add(at, "bad_value", "put the retry at the commands in it", "%s is not tried again as a whole", s.Kind.one())
+}
+
+// checkInstead refuses other steps that give the very command again: that is a
+// retry by another name.
+func (r *parser) checkInstead(s *Step, first int) {
+	for _, x := range r.p.steps[first:s.end] {
+		if x.Spec == nil || x.Spec.Effect != lab.Effectful {
+			continue
+		}
+		for _, tried := range r.p.steps[s.index:first] {
+			if tried.Spec == x.Spec && tried.Role == x.Role {
+				r.add(x.Pos, "effectful_retry", "let a person decide, or measure first what was done", "%s.%s may have happened already, at %s: it must never happen twice", x.Role, x.Command, tried.Pos)
+				break
+			}
+		}
+	}
 }

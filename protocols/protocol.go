@@ -119,6 +119,15 @@ var kindNames = [...]string{"step", "do", "wait", "parallel", "repeat", "if", "u
 // String is the kind as written in files.
 func (k StepKind) String() string { return kindNames[k] }
 
+// one is the kind with its article.
+func (k StepKind) one() string {
+	switch k {
+	case If:
+		return "an " + k.String()
+	}
+	return "a " + k.String()
+}
+
 // Then is what becomes of a run when a step has failed. The zero Then is
 // Abort.
 type Then uint8

@@ -89,12 +89,12 @@ func (r *parser) step(n *strict.Node, path, id string, depth int) *Step {
 		}
 	case Repeat:
 		r.repeat(s, f, main)
-		s.Steps = r.body(f.Require("steps"), s.Path, "step", "there is nothing to repeat", depth)
+		s.Steps = r.body(f.Require("steps"), s.Path, "step", "there is nothing to repeat", "", depth)
 	case If:
 		s.until = r.source(main)
-		s.Steps = r.body(f.Require("then"), s.Path, "then", "there is nothing to do where it is true: turn the condition", depth)
+		s.Steps = r.body(f.Require("then"), s.Path, "then", "there is nothing to do where it is true", "turn the condition", depth)
 		if n := f.Get("else"); n != nil {
-			s.Otherwise = r.body(n, s.Path, "else", "leave it out", depth)
+			s.Otherwise = r.body(n, s.Path, "else", "there is nothing in else", "leave it out", depth)
 		}
 	case Use:
 		r.use(s, f, main, depth)
@@ -109,10 +109,10 @@ func (r *parser) step(n *strict.Node, path, id string, depth int) *Step {
 }
 
 // body reads the steps within a step, of which there is at least one.
-func (r *parser) body(n *strict.Node, path, made, say string, depth int) []*Step {
+func (r *parser) body(n *strict.Node, path, made, say, hint string, depth int) []*Step {
 	list := r.steps(n, path, made, depth+1)
 	if n.IsList() && len(r.List(n)) == 0 {
-		r.add(n.Pos(), "empty", "", "%s", say)
+		r.add(n.Pos(), "empty", hint, "%s", say)
 	}
 	return list
 }

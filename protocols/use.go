@@ -2,8 +2,10 @@ package protocols
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"labgate/internal/strict"
@@ -16,22 +18,58 @@ import (
 type Finder func(name, version string) (file string, data []byte, ok bool)
 
 // Files is a Finder over protocol files by their names. One that can't be
-// read is none.
+// read is none. Of two with one name and version it takes the first by the
+// file's name; Load tells of them.
 func Files(files map[string][]byte) Finder {
-	return func(name, version string) (string, []byte, bool) {
-		for file, data := range files {
-			root, _ := strict.Parse(file, data)
+	heads := sync.OnceValue(func() map[string]string {
+		found := map[string]string{}
+		for _, file := range slices.Sorted(maps.Keys(files)) {
+			root, _ := strict.Parse(file, files[file])
 			if root == nil || root.Kind() != strict.Map {
 				continue
 			}
 			quiet := &strict.Decoder{} // its issues are found when it is parsed
 			f := quiet.Map(root, "protocol file")
-			if quiet.Text(f.Get("protocol")) == name && quiet.Text(f.Get("version")) == version {
-				return file, data, true
+			key := quiet.Text(f.Get("protocol")) + "@" + quiet.Text(f.Get("version"))
+			if _, taken := found[key]; !taken {
+				found[key] = file
 			}
 		}
-		return "", nil, false
+		return found
+	})
+	return func(name, version string) (string, []byte, bool) {
+		file, ok := heads()[name+"@"+version]
+		return file, files[file], ok
 	}
+}
+
+// Load parses folders of protocol files, such as the built-in ones and a lab's
+// own, in the order of their names. A file is there once: of one name and
+// version there is one content, and another is an issue. It reports every issue
+// of every file; those without are in the list.
+func Load(classes map[string]*lab.Class, finder Finder, folders ...map[string][]byte) ([]*Protocol, lab.Issues) {
+	var list []*Protocol
+	var all lab.Issues
+	seen := map[string]*Protocol{}
+	for _, files := range folders {
+		for _, file := range slices.Sorted(maps.Keys(files)) {
+			p, issues := Parse(file, files[file], classes, finder)
+			all = append(all, issues...)
+			if p == nil {
+				continue
+			}
+			id := p.Name + "@" + p.Version
+			have := seen[id]
+			switch {
+			case have == nil:
+				seen[id] = p
+				list = append(list, p)
+			case have.Hash != p.Hash:
+				all.Add(p.Pos, "duplicate_protocol", "give it a new version", "%s is there already with other content, at %s", id, have.Pos)
+			}
+		}
+	}
+	return list, all
 }
 
 // Among is a Finder over protocols that are parsed already.
@@ -101,6 +139,10 @@ func (r *parser) use(s *Step, f *strict.Fields, n *strict.Node, depth int) {
 		return
 	}
 	key := name + "@" + version
+	if key == r.p.Name+"@"+r.p.Version {
+		r.add(n.Pos(), "cycle", "", "%s uses itself", key)
+		return
+	}
 	if at := slices.Index(r.chain, key); at >= 0 || len(r.chain) >= maxUses {
 		r.add(n.Pos(), "cycle", "", "%s uses itself, or protocols are nested deeper than %d: %s", key, maxUses, strings.Join(append(r.chain, key), " uses "))
 		return

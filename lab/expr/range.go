@@ -40,3 +40,28 @@ func (r Range) Covers(o Range) bool {
 // Known reports whether anything at all is told of it, and that it is never
 // unknown.
 func (r Range) Known() bool { return r.kind != lab.Missing && !r.maybe }
+
+// Each is a range of choices or of a bool as the single values in it, the
+// unknown one among them where it may be; nil for any other range.
+func (r Range) Each() []Range {
+	var list []Range
+	switch r.kind {
+	case lab.Enum:
+		for _, w := range r.words {
+			list = append(list, OneOf(w))
+		}
+	case lab.Bool:
+		for _, t := range []Truth{False, True} {
+			if r.truths.Has(t) {
+				list = append(list, Range{kind: lab.Bool, truths: setOf(t)})
+			}
+		}
+	}
+	if len(list) > 0 && r.maybe {
+		list = append(list, Exactly(lab.Value{}))
+	}
+	for i := range list {
+		list[i].throughout = r.throughout
+	}
+	return list
+}
