@@ -102,8 +102,14 @@ func launch(t testing.TB, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, args: args, cmd: exec.Command(self, args...), done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), asLabgate+"=1")
+	return launchAs(t, self, nil, args...)
+}
+
+// launchAs is launch for another program, with more in its environment.
+func launchAs(t testing.TB, exe string, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, args: args, cmd: exec.Command(exe, args...), done: make(chan struct{})}
+	p.cmd.Env = append(append(os.Environ(), asLabgate+"=1"), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	p.cmd.WaitDelay = 10 * time.Second
 	if err := p.cmd.Start(); err != nil {

@@ -91,6 +91,12 @@ func (c *Core) takeLease(now time.Time, e LeaseAsked, p *place, ttl time.Duratio
 	case c.poisoned != nil:
 		refuse("journal", "the journal failed; a person must restart this gateway", "")
 		return
+	case !again && !c.engine.Ready(now):
+		refuse("not_ready", "the inputs of the trips were not all good yet since the start", "it waits until they are")
+		return
+	case !again && !p.link.up:
+		refuse("not_ready", r.Instrument+" is not connected: "+p.link.say, "it waits until it is")
+		return
 	}
 	if err := c.engine.Scope(r.Run, r.Limits); err != nil {
 		refuse("bad_limit", err.Error(), "")

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"labgate/internal/failpoint"
 )
 
 const (
@@ -239,6 +241,7 @@ func (s *session) publish(payload []byte) <-chan error {
 		t := s.client.Publish(s.topics.command, 1, false, payload)
 		select {
 		case <-t.Done():
+			failpoint.Here("wire/mqtt written")
 			done <- t.Error()
 		case <-s.gone:
 			done <- s.err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"labgate/internal/failpoint"
 	"labgate/lab"
 	"labgate/lab/frame"
 )
@@ -30,6 +31,9 @@ func (l *link) talk(ctx context.Context, u *unit, s frame.Step, urgent bool, che
 		err = fmt.Errorf("the line took %d of %d bytes: %w", n, len(s.Send), err)
 		l.shut(err)
 		return a, n > 0, err
+	}
+	if check != nil {
+		failpoint.Here("wire/serial written")
 	}
 	a, err = l.await(ctx, u, s, time.Now().Add(length+l.spec.ReplyWithin))
 	l.lastEnd = time.Now()

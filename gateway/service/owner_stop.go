@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"labgate/gateway"
+	"labgate/internal/failpoint"
 	"labgate/lab"
 )
 
@@ -80,7 +81,9 @@ func (o *owner) doStop(ctx context.Context, a stop) error {
 	defer cancel()
 	o.setStopping(true)
 	watchdog := time.AfterFunc(stopWithin+wedgeWithin, o.breakOpen)
+	failpoint.Here("stop/before " + a.Order.Target().Command)
 	r, err := o.link.Stop(ctx, a.Order)
+	failpoint.Here("stop/after " + a.Order.Target().Command)
 	watchdog.Stop()
 	o.setStopping(false)
 	kind := lab.KindOf(err)

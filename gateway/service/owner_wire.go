@@ -7,6 +7,7 @@ import (
 
 	"labgate/drivers"
 	"labgate/gateway"
+	"labgate/internal/failpoint"
 	"labgate/lab"
 )
 
@@ -16,7 +17,9 @@ import (
 func (o *owner) doSend(ctx context.Context, a gateway.Send) {
 	var r drivers.Result
 	err := o.call(ctx, exchangeIn, func(ctx context.Context) (err error) {
+		failpoint.Here("send/before " + a.Command.Target.Command)
 		r, err = o.link.Exchange(ctx, &a.Command, a.Permit)
+		failpoint.Here("send/after " + a.Command.Target.Command)
 		return err
 	})
 	done := gateway.Exchanged{Command: a.Command.ID, Acked: r.Acked, Values: r.Values, Sent: r.Sent, Ended: o.s.o.Clock.Now(), Err: err}

@@ -8,6 +8,7 @@ import (
 
 	"labgate/gateway"
 	"labgate/internal/bus"
+	"labgate/internal/failpoint"
 	"labgate/lab"
 	"labgate/messages"
 )
@@ -184,6 +185,7 @@ func (s *Service) runPublisher(ctx context.Context) {
 }
 
 func (s *Service) toBus(ctx context.Context, o outgoing) error {
+	failpoint.Here("gateway/publishes")
 	if o.reply != nil {
 		return o.reply(o.data)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mattn/go-sqlite3"
 
+	"labgate/internal/failpoint"
 	"labgate/lab"
 )
 
@@ -164,15 +165,30 @@ func (j *Journal) commitGroup(group []request) {
 	results := make([]result, len(group))
 	before := j.Head()
 	err := j.Poisoned()
+	hereAll("journal/before ", group)
 	if err == nil {
 		if err = j.insert(group, results); err != nil {
 			j.fail(err)
 		}
 	}
+	hereAll("journal/after ", group)
 	j.answer(group, results, err)
+	hereAll("journal/answered ", group)
 	if head := j.Head(); head.Seq > before.Seq {
 		if err := j.head.write(headOf(head), false); err != nil {
 			j.fail(err)
+		}
+	}
+}
+
+// hereAll marks a moment of a group, by the kinds of its entries.
+func hereAll(moment string, group []request) {
+	if !failpoint.On {
+		return
+	}
+	for _, r := range group {
+		for _, x := range r.rows {
+			failpoint.Here(moment + x.from.Kind)
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"labgate/internal/bus"
+	"labgate/internal/failpoint"
 	"labgate/internal/mailbox"
 	"labgate/lab"
 	"labgate/messages"
@@ -350,6 +351,7 @@ func (s *Service) runPublisher(ctx context.Context) {
 		}
 		for _, o := range s.out.Take() {
 			var err error
+			failpoint.Here("runner/publishes")
 			if o.send != nil {
 				err = o.send(o.data)
 			} else {
