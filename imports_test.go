@@ -67,7 +67,7 @@ var rows = map[string]row{
 	"internal/journal": {ours: []string{"internal/failpoint", "lab"}, third: []string{"github.com/mattn/go-sqlite3", "github.com/gowebpki/jcs"},
 		why: "SQLite, and nothing else knows that it is SQLite"},
 	"internal/failpoint": {why: "moments at which a test kills the process; nothing at all in an ordinary build"},
-	"internal/wall": {third: []string{"github.com/oklog/ulid/v2"}, why: "the real clock and real ids"},
+	"internal/wall":      {third: []string{"github.com/oklog/ulid/v2"}, why: "the real clock and real ids"},
 	"planner": {ours: []string{"lab", "messages", "internal/bus"}, third: []string{"gonum.org/v1/gonum"},
 		why: "an agent like any other: it sees documents on the bus, never the parts behind them"},
 	"report": {ours: []string{"lab", "messages", "planner"}, third: []string{"gonum.org/v1/plot"},

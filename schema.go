@@ -6,20 +6,28 @@ import (
 	"os"
 	"strings"
 
+	"labgate/configs"
+	"labgate/messages"
 	"labgate/protocols"
 )
 
 type schemaCmd struct {
-	Kind     string `arg:"" help:"protocol; or inputs, for those of one protocol."`
+	Kind     string `arg:"" help:"protocol, lab, profile, class, interlocks or proposal; or inputs, for those of one protocol."`
 	Protocol string `arg:"" optional:"" help:"With inputs: a protocol file, or the name of a built-in one."`
 }
 
 // schemas are the published JSON Schemas, by the kind of file or message.
-var schemas = map[string][]byte{"protocol": protocols.Schema}
+var schemas = map[string][]byte{
+	"protocol": protocols.Schema, "lab": configs.LabSchema, "profile": configs.ProfileSchema, "class": configs.ClassSchema,
+	"interlocks": configs.InterlocksSchema, "proposal": messages.ProposalSchema,
+}
 
 // Run prints a JSON Schema, for editors, forms and tools.
 func (c *schemaCmd) Run(a *app) error {
 	if c.Kind != "inputs" {
+		if c.Protocol != "" {
+			return fmt.Errorf("%w: schema %s takes nothing more; %q is too much", errUsage, c.Kind, c.Protocol)
+		}
 		data, ok := schemas[c.Kind]
 		if !ok {
 			return fmt.Errorf("%w: there is no schema %q: one of %s, inputs", errUsage, c.Kind, strings.Join(sortedNames(schemas), ", "))

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -15,6 +17,12 @@ func TestSchemaCommand(t *testing.T) {
 		want string
 	}{
 		{[]string{"schema", "protocol"}, exitDone, `"title": "Labgate protocol"`},
+		{[]string{"schema", "lab"}, exitDone, `"title": "Labgate lab"`},
+		{[]string{"schema", "profile"}, exitDone, `"title": "Labgate profile"`},
+		{[]string{"schema", "class"}, exitDone, `"title": "Labgate class"`},
+		{[]string{"schema", "interlocks"}, exitDone, `"title": "Labgate interlocks"`},
+		{[]string{"schema", "proposal"}, exitDone, `"title": "Labgate proposal"`},
+		{[]string{"schema", "lab", "demo"}, exitUsage, "takes nothing more"},
 		{[]string{"schema", "inputs", "gold-nanoparticles"}, exitDone, `"const": "degC"`},
 		{[]string{"schema", "inputs"}, exitUsage, "needs a protocol"},
 		{[]string{"schema", "inputs", "gold"}, exitRefused, "none of that name is built in"},
@@ -59,5 +67,36 @@ func TestNewProtocol(t *testing.T) {
 	}
 	if said, code := run("new", "protocol", "../etc"); code != exitUsage {
 		t.Errorf("exit %d: %s", code, said)
+	}
+}
+
+// The comment line of each shipped file names its schema by a path that leads
+// there: editors complete and check without a network.
+func TestFilesNameTheirSchemas(t *testing.T) {
+	kinds := map[string]string{"configs/classes": "class", "configs/profiles": "profile", "configs/labs": "", "protocols/library": "protocol"}
+	for dir, kind := range kinds {
+		err := filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
+			want := kind
+			if kind == "" {
+				want = strings.TrimSuffix(filepath.Base(file), ".yaml")
+			}
+			if err != nil || d.IsDir() || filepath.Ext(file) != ".yaml" || schemas[want] == nil {
+				return err
+			}
+			data, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			first, _, _ := strings.Cut(string(data), "\n")
+			name, _ := strings.CutPrefix(first, "# yaml-language-server: $schema=")
+			got, err := os.ReadFile(filepath.Join(filepath.Dir(file), name))
+			if err != nil || !bytes.Equal(got, schemas[want]) {
+				t.Errorf("%s begins with %q; its first line is to lead to the schema of a %s, as in # yaml-language-server: $schema=../schema/%s.json (%v)", file, first, want, want, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -124,7 +124,7 @@ func TestLoadReportsEverythingOfEveryFile(t *testing.T) {
 			[]string{`small/classes/kettle.yaml:1:8: class kettle/v1 is there already, at small/classes/again.yaml:1:8 (give it another version)`}},
 		{"a built-in class", func(m fstest.MapFS) {
 			m["classes/pump.yaml"] = file("class: pump/v1\nabout: Mine.\nproperties: {}\ncommands: {}\n")
-		}, []string{`small/classes/pump.yaml:1:8: class pump/v1 is there already, at built-in/classes/pump.yaml:1:8 (give it another version)`}},
+		}, []string{`small/classes/pump.yaml:1:8: class pump/v1 is there already, at built-in/classes/pump.yaml:2:8 (give it another version)`}},
 		{"a faulty class is not also unknown", func(m fstest.MapFS) {
 			replace(m, "classes/kettle.yaml", "done_when: self.hot,", "done_when: selff.hot,")
 		},
