@@ -60,6 +60,7 @@ type cli struct {
 	Journal struct {
 		Verify journalVerifyCmd `cmd:"" help:"Check the journal's chain."`
 		Show   journalShowCmd   `cmd:"" help:"Read the journal."`
+		Export journalExportCmd `cmd:"" help:"Write the journal as lines that prove themselves."`
 	} `cmd:"" help:"The append-only record."`
 }
 

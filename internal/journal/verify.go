@@ -134,26 +134,19 @@ func checkChain(ctx context.Context, db *sql.DB, h head, have bool) Report {
 		return Report{Problem: "there are entries before the first one", Head: rep.Head}
 	}
 	named := !have || h.Seq == 0 && h.Hash == rep.Head
-	broken := ""
+	c := chainCheck{rep}
 	err = walk(ctx, db, 1, Filter{}, func(seq uint64, hash, row []byte) error {
-		sum := chain(rep.Head, row)
-		switch {
-		case seq != rep.Entries+1:
-			broken = fmt.Sprintf("entry %d is missing", rep.Entries+1)
-			return errBroken
-		case string(hash) != string(sum[:]):
-			broken = fmt.Sprintf("entry %d was changed, or does not follow the one before it", seq)
+		if !c.next(seq, hex.EncodeToString(hash), row) {
 			return errBroken
 		}
-		rep.Entries, rep.Head = seq, hex.EncodeToString(hash)
 		if have && seq == h.Seq {
-			named = rep.Head == h.Hash
+			named = c.Head == h.Hash
 		}
 		return nil
 	})
+	rep = c.Report
 	switch {
-	case broken != "":
-		rep.Problem = broken
+	case rep.Problem != "": // the walk found it
 	case err != nil:
 		rep.Problem = fmt.Sprintf("the file is damaged after entry %d: %v", rep.Entries, err)
 	case rep.Entries > 0 && !have:
