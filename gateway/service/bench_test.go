@@ -188,13 +188,15 @@ func (s *speed) lease(instrument string) uint64 {
 			Action: messages.LeaseTake, Instrument: instrument, Run: "run_" + instrument, Principal: "planner_1", TTL: lab.Q(1, "min"), RulesHash: s.cfg.Rules.Hash, Telemetry: lab.Q(1, "s")}))
 		cancel()
 		if err == nil {
-			if is := messages.Decode(a, &r); len(is) > 0 || !r.OK {
+			if is := messages.Decode(a, &r); len(is) > 0 || !r.OK && r.Issues[0].Code != "not_ready" {
 				s.Fatal(is, r.Issues)
 			}
-			return r.Lease
+			if r.OK {
+				return r.Lease
+			}
 		}
 		if time.Now().After(end) {
-			s.Fatal(err)
+			s.Fatal(err, r.Issues)
 		}
 	}
 }
