@@ -1,0 +1,302 @@
+package configs
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+	"go.yaml.in/yaml/v3"
+
+	"labgate/lab"
+	"labgate/protocols"
+	"labgate/safety"
+)
+
+// keySamples are files in which every map that such a file can have is there.
+func keySamples(t *testing.T, what string) [][]byte {
+	files := map[string][]string{
+		"class":      {"classes/packml-cell.yaml", "classes/spectrometer.yaml", "classes/pump.yaml"},
+		"profile":    {"profiles/new-era/ne-1000-quench.yaml", "profiles/labgate/coating-cell.yaml", "profiles/labgate/mqtt-camera.yaml", "profiles/labgate/mqtt-spectrometer.yaml", "profiles/asi/ms-2000.yaml"},
+		"lab":        {"labs/demo/lab.yaml"},
+		"protocol":   {"testdata/every-key.yaml"},
+		"interlocks": {"labs/demo/interlocks.yaml", "../safety/testdata/every-kind.yaml"},
+	}[what]
+	var list [][]byte
+	for _, f := range files {
+		list = append(list, read1(t, f))
+	}
+	for _, more := range map[string][]string{
+		"class": {`class: probe/v1
+about: One property of each type.
+properties:
+  a: {unit: mL, max_age: 1 s}
+commands:
+  ask: {effect: read, args: {a: {unit: mL}}, gives: {b: {table: {x: nm}}, c: {type: text}}}
+`},
+		"profile": {`profile: labgate/memory@1
+about: A pump in memory.
+components: {pump: pump/v1}
+link: {kind: memory, reply_within: 1 s}
+properties:
+  rate: {unit: mL/min}
+  dispensed: {unit: mL}
+  running: {}
+commands: {dose: {}, stop: {}}
+repeats: none
+`},
+		"lab": {`lab: more
+kind: simulated
+gateway: bench
+instruments:
+  stage:
+    profile: asi/ms-2000@1
+    link: {port: "sim:stage"}
+    safe: [xyz.halt]
+assemblies:
+  microscope: {stage: stage.xyz}
+nats: {embedded: {port: 4222}}
+`},
+	}[what] {
+		list = append(list, []byte(more))
+	}
+	return list
+}
+
+// issuesOf is what the loader says about a file of a kind.
+func issuesOf(t *testing.T, what string, data []byte, c *Config) lab.Issues {
+	t.Helper()
+	switch what {
+	case "interlocks":
+		_, is := safety.Parse("interlocks.yaml", data, c.Lab)
+		return is
+	case "protocol":
+		_, is := protocols.Parse("protocol.yaml", data, c.Classes)
+		return is
+	}
+	_, is := parseAny(what+"-x.yaml", data, c.Classes, c.Profiles)
+	return is
+}
+
+// goRefuses counts the issues that say that a key may not stand where it does.
+func goRefuses(is lab.Issues) (n int) {
+	for _, i := range is {
+		switch i.Code {
+		case "unknown_key":
+			if strings.Contains(i.Say, "has no setting") {
+				continue // the profile's, which no schema can know
+			}
+			n++
+		case "not_for_safe", "only_for_safe", "wrong_effect":
+			n++
+		case "rule_kind", "bad_step":
+			if strings.Contains(i.Say, "one rule") || strings.Contains(i.Say, "one step") {
+				n++
+			}
+		case "bad_vector":
+			if strings.Contains(i.Say, " has no ") {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// schemaRefuses counts the same in what the schema says.
+func schemaRefuses(err error) (n int) {
+	var walk func(*jsonschema.ValidationError)
+	walk = func(e *jsonschema.ValidationError) {
+		switch k := e.ErrorKind.(type) {
+		case *kind.AdditionalProperties:
+			n += len(k.Properties)
+		case *kind.FalseSchema:
+			n++
+		}
+		for _, c := range e.Causes {
+			walk(c)
+		}
+	}
+	if e, ok := err.(*jsonschema.ValidationError); ok {
+		walk(e)
+	}
+	return n
+}
+
+// schemaKeys are all keys that a schema names, wherever.
+func schemaKeys(t *testing.T, what string) []string {
+	t.Helper()
+	var doc any
+	if err := json.Unmarshal(schemaKinds[what], &doc); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	var walk func(any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for k, x := range v {
+				if props, ok := x.(map[string]any); ok && k == "properties" {
+					for name := range props {
+						seen[name] = true
+					}
+				}
+				walk(x)
+			}
+		case []any:
+			for _, x := range v {
+				walk(x)
+			}
+		}
+	}
+	walk(doc)
+	var keys []string
+	for k := range seen {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// eachMap goes to the maps of a YAML tree, one of those that are alike: at one depth
+// below one key of the file, with the same keys.
+func eachMap(root *yaml.Node, f func(*yaml.Node)) {
+	seen := map[string]bool{}
+	var walk func(n *yaml.Node, top string, depth int)
+	walk = func(n *yaml.Node, top string, depth int) {
+		if n.Kind == yaml.MappingNode {
+			if id := fmt.Sprint(top, depth, keysOf(n)); !seen[id] {
+				seen[id] = true
+				f(n)
+			}
+		}
+		for i, c := range n.Content {
+			if depth == 0 && i%2 == 1 {
+				top = n.Content[i-1].Value
+			}
+			walk(c, top, depth+1)
+		}
+	}
+	walk(root.Content[0], "", 0)
+}
+
+// with is the file with one more key in one of its maps.
+func with(t *testing.T, root, m *yaml.Node, key string) []byte {
+	t.Helper()
+	before := m.Content
+	defer func() { m.Content = before }()
+	m.Content = append(slices.Clone(before),
+		&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: key}, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "x"})
+	data, err := yaml.Marshal(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// noKey is a key that nothing could be meant by.
+const noKey = "zzzzzzzzzzzzzzzzzzzzzzzzzzzz"
+
+// goKeys are the keys that the loader names when it is given noKey, in each map of
+// a file.
+func goKeys(t *testing.T, what string, root *yaml.Node, c *Config, into map[string]bool) {
+	t.Helper()
+	collect := func(data []byte) {
+		for _, i := range issuesOf(t, what, data, c) {
+			if list, ok := strings.CutPrefix(i.Hint, "one of "); ok && i.Code == "unknown_key" {
+				for _, k := range strings.Split(list, ", ") {
+					into[k] = true
+				}
+			}
+		}
+	}
+	eachMap(root, func(m *yaml.Node) { collect(with(t, root, m, noKey)) })
+	collect([]byte("steps: [{" + noKey + ": x}]")) // of a protocol: all keys of all steps
+}
+
+// TestSchemasKnowTheKeys puts each key that the loader or the schema knows
+// into each map of the samples: the two agree on whether it may stand there,
+// and every key of the schema may stand somewhere. The quick suite tries those
+// that the schema refuses in every eighth place only.
+func TestSchemasKnowTheKeys(t *testing.T) {
+	c, heavy := demo(t), os.Getenv("LABGATE_HEAVY") != ""
+	for what := range schemaKinds {
+		t.Run(what, func(t *testing.T) {
+			s := compileSchema(t, what)
+			keys := map[string]bool{}
+			var roots []*yaml.Node
+			for _, data := range keySamples(t, what) {
+				var root yaml.Node
+				if err := yaml.Unmarshal(data, &root); err != nil {
+					t.Fatal(err)
+				}
+				roots = append(roots, &root)
+				goKeys(t, what, &root, c, keys)
+			}
+			ofSchema := schemaKeys(t, what)
+			for _, k := range ofSchema {
+				keys[k] = true
+			}
+			sorted := slices.Sorted(maps.Keys(keys))
+			taken, tried, others := map[string]bool{}, 0, 0
+			for _, root := range roots {
+				doc := plain(t, root.Content[0])
+				before := goRefuses(issuesOf(t, what, mustYAML(t, root), c))
+				if err := s.Validate(doc); err != nil || before > 0 {
+					t.Fatalf("the sample itself: %d keys refused; %v", before, err)
+				}
+				eachMap(root, func(m *yaml.Node) {
+					anything, _ := asJSON(t, with(t, root, m, noKey))
+					free := schemaRefuses(s.Validate(anything)) == 0
+					for _, key := range sorted {
+						if has(m, key) {
+							taken[key] = true
+							continue
+						}
+						data := with(t, root, m, key)
+						doc, _ := asJSON(t, data)
+						bySchema := schemaRefuses(s.Validate(doc)) > 0
+						if others++; (bySchema || free) && others%8 != 0 && !heavy {
+							continue
+						}
+						tried++
+						byGo := goRefuses(issuesOf(t, what, data, c)) > 0
+						if byGo != bySchema {
+							t.Errorf("%s beside %q: refused by the loader: %v; by the schema: %v", key, keysOf(m), byGo, bySchema)
+						}
+						taken[key] = taken[key] || !byGo && len(m.Content) > 0
+					}
+				})
+			}
+			for _, k := range ofSchema {
+				if !taken[k] {
+					t.Errorf("%s of the schema may stand nowhere", k)
+				}
+			}
+			t.Logf("%d keys, %d places tried", len(keys), tried)
+		})
+	}
+}
+
+func has(m *yaml.Node, key string) bool { return slices.Contains(keysOf(m), key) }
+
+func keysOf(m *yaml.Node) []string {
+	var list []string
+	for i := 0; i < len(m.Content); i += 2 {
+		list = append(list, m.Content[i].Value)
+	}
+	return list
+}
+
+func mustYAML(t *testing.T, n *yaml.Node) []byte {
+	t.Helper()
+	data, err := yaml.Marshal(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
