@@ -192,14 +192,15 @@ func (e *Engine) Reading(id lab.PropertyID) lab.Reading {
 }
 
 // Observe takes readings and returns what they set off. A reading that was
-// received before the one at hand is dropped: the later one is the truth.
+// received before the one at hand is dropped: the later one is the truth. One
+// without a time is not: it makes its property unknown.
 func (e *Engine) Observe(now time.Time, samples []lab.Sample) []Event {
 	e.see(now)
 	any := false
 	for i := range samples {
 		s := &samples[i]
 		slot, ok := e.rules.index[s.ID]
-		if !ok || s.Reading.Received.Before(e.slots[slot].Received) {
+		if at := s.Reading.Received; !ok || !at.IsZero() && at.Before(e.slots[slot].Received) {
 			continue
 		}
 		for _, c := range e.watch[slot].conditions {

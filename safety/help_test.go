@@ -16,6 +16,19 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
+// TestMain lets the property tests try more than the usual hundred: here a try
+// costs little, and what goes wrong takes a rare order of things.
+func TestMain(m *testing.M) {
+	checks := "800"
+	if os.Getenv("LABGATE_HEAVY") != "" {
+		checks = "5000"
+	}
+	if err := flag.Set("rapid.checks", checks); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
 // t0 is when every test begins.
 var t0 = time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)
 

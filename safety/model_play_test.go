@@ -58,7 +58,7 @@ func (p *play) command(x *deed) *lab.Command {
 func (p *play) decide(x *deed) {
 	m := p.m
 	x.decided, x.order, x.state = m.now, m.order, "open"
-	x.moved, _ = m.distance(x.target)
+	x.moved = m.moved(x.target)
 	var want, got []string
 	for _, r := range m.rules {
 		if r.refuses(m, x) && !m.bypassed[r.id].After(m.now) {
@@ -80,6 +80,18 @@ func (p *play) decide(x *deed) {
 	if d.Permit != nil {
 		m.deeds = append(m.deeds, x)
 	}
+}
+
+// moved is how far a setpoint is moved; where nobody knows from where, and a
+// bypass lets it pass, as far as may be.
+func (m *model) moved(target int) int {
+	far, known := m.distance(target)
+	for _, r := range m.rules {
+		if !known {
+			far = max(far, r.change)
+		}
+	}
+	return far
 }
 
 // nearest asks for the value that a refusal names: its rule has to allow it.

@@ -53,6 +53,7 @@ func drawn(t *rapid.T) (rules []modelRule) {
 			far, ok := m.distance(c.target)
 			return !ok || far > step || m.used([]string{"heat"}, func(*deed) bool { return true }, 10*time.Minute, func(x *deed) int { return x.moved })+far > change
 		}, "limit: reactor.heat.target, step: %s K, change: %s K per 10 min", tenth(step), tenth(change))
+		rules[len(rules)-1].change = change
 	}
 	if rapid.Bool().Draw(t, "sequence") {
 		rules = append(rules, drawSequence(t))

@@ -43,6 +43,7 @@ type modelRule struct {
 	refuses  func(m *model, c *deed) bool
 	claims   map[string]string // zone
 	never    bool              // bypass: never
+	change   int               // step: the most that it may change, in tenths of a kelvin
 }
 
 type sight struct {

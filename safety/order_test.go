@@ -105,12 +105,15 @@ func (d *desk) overlap() {
 // A reading that was stale for a while was unknown for that while, though the
 // next one came before anybody looked.
 func TestSequenceSeesGaps(t *testing.T) {
-	for _, tick := range []bool{true, false} {
+	for _, between := range []string{"nothing", "a tick", "a reload"} {
 		d := newDesk(t, purgeFirst)
 		d.see(t0, "room.airflow = 0.5 m/s")
 		d.run(at(10), stir)
-		if tick {
+		switch between {
+		case "a tick":
 			d.engine.Tick(at(3001))
+		case "a reload":
+			d.reload(at(1000), purgeFirst+"  - {id: more, limit: pump_a.dose.rate, max: 100 mL/min}\n")
 		}
 		d.see(at(4000), "room.airflow = 0.5 m/s") // the last was good for 3 s
 		d.only(d.decide(at(4000), dose), "seq")
@@ -260,6 +263,24 @@ func TestZoneUntil(t *testing.T) {
 	if !free(at(42)) {
 		t.Error("what was not sent holds the zone")
 	}
+}
+
+// What ends a claim has to come after every command that it stands for, in
+// whatever order those ended.
+func TestClaimsOfOneCommand(t *testing.T) {
+	d := newDesk(t, "rules:\n  - {id: z, zone: cell, claim: {stage.move: until stage.halt, pump_a.dose: until done}}\n")
+	first, x := d.ask(at(1), "", "", move)
+	d.allowed(x)
+	halt, x := d.ask(at(2), "", "", "stage.halt")
+	d.allowed(x)
+	second, x := d.ask(at(3), "", "", move)
+	d.allowed(x)
+	d.engine.Done(at(4), second, safety.AllDone, nil)
+	d.engine.Done(at(5), first, safety.AllDone, nil)
+	d.engine.Done(at(6), halt, safety.AllDone, nil) // decided before the second move
+	d.only(d.decide(at(7), dose), "z")
+	d.run(at(8), "stage.halt")
+	d.allowed(d.decide(at(9), dose))
 }
 
 // A restored command claims too, and lets go as it would have.

@@ -77,6 +77,7 @@ func (e *Engine) happening(h Happening) happening {
 	for _, slot := range h.expr.Slots() {
 		e.watch[slot].conditions = append(e.watch[slot].conditions, c)
 	}
+	c.wake(e, time.Time{}) // the next Tick looks, and says when to look again
 	return happening{text: h.Text, cond: c}
 }
 

@@ -93,8 +93,9 @@ func (k *keep) take(f *flight) {
 }
 
 // endClaim ends a command's claim, or leaves it to what it lasts until; one of
-// the same command and run of before is part of it then. Without a run there is
-// no end of a run: such a claim ends with its command.
+// the same command and run that was left before is part of it then: what ends
+// them has to come after both. Without a run there is no end of a run: such a
+// claim ends with its command.
 func (e *Engine) endClaim(now time.Time, c *claim, end End) {
 	k := c.keep
 	lasts := k.prog != nil || k.until != lab.CommandID{} && !c.ended || k.run && c.run != "" && !c.ended
@@ -102,7 +103,13 @@ func (e *Engine) endClaim(now time.Time, c *claim, end End) {
 		k.zone.release(func(x *claim) bool { return x == c })
 		return
 	}
-	k.zone.release(func(x *claim) bool { return x != c && x.keep == k && x.run == c.run && !x.over.IsZero() })
+	k.zone.release(func(x *claim) bool {
+		if x == c || x.keep != k || x.run != c.run || x.over.IsZero() {
+			return false
+		}
+		c.serial = max(c.serial, x.serial)
+		return true
+	})
 }
 
 // releaseFalse ends the claims whose condition is false now, when somebody
