@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -36,7 +38,7 @@ func (c *schemaCmd) Run(a *app) error {
 		return err
 	}
 	if c.Protocol == "" {
-		return fmt.Errorf("%w: schema inputs needs a protocol: a file, or one of %s", errUsage, strings.Join(sortedNames(protocols.Library()), ", "))
+		return fmt.Errorf("%w: schema inputs needs a protocol: a file, or one of %s", errUsage, strings.ReplaceAll(strings.Join(sortedNames(protocols.Library()), ", "), ".yaml", ""))
 	}
 	_, p, err := loadProtocol(c.Protocol, "")
 	if err != nil {
@@ -65,6 +67,9 @@ func (c *newProtocolCmd) Run(a *app) error {
 	}
 	text := strings.Replace(starter, "NAME", c.Name, 1)
 	file, err := os.OpenFile(c.Name+".yaml", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s.yaml is there already; nothing is written", c.Name)
+	}
 	if err != nil {
 		return err
 	}
@@ -105,8 +110,8 @@ limits:                             # may only tighten the lab's own; the gatewa
 budget: {time: 10 min, exposures: 3}
 
 outputs:
-  added: {unit: mL, from: feed.last.add.delivered, required: true}
-  image: {image: true, from: look.image}
+  last_portion: {unit: mL, from: feed.last.add.delivered, required: true}
+  image:        {image: true, from: look.image}
 
 steps:
   - {id: stir, do: reactor.stir, with: {speed: 300 rpm}}

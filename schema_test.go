@@ -59,7 +59,7 @@ func TestNewProtocol(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if said, code := run("new", "protocol", "warm-and-look"); code != exitRefused || !strings.Contains(said, "exists") {
+	if said, code := run("new", "protocol", "warm-and-look"); code != exitRefused || !strings.Contains(said, "is there already") {
 		t.Errorf("exit %d: %s", code, said)
 	}
 	if after, err := os.ReadFile("warm-and-look.yaml"); err != nil || !bytes.Equal(before, after) {

@@ -109,7 +109,7 @@ func loadProtocol(name, dir string) (*configs.Config, *protocols.Protocol, error
 		}
 	}
 	if data == nil {
-		return nil, nil, fmt.Errorf("there is no protocol file %s, and none of that name is built in (%s)", name, strings.Join(sortedNames(protocols.Library()), ", "))
+		return nil, nil, fmt.Errorf("there is no protocol file %s, and none of that name is built in (%s)", name, strings.ReplaceAll(strings.Join(sortedNames(protocols.Library()), ", "), ".yaml", ""))
 	}
 	if dir == "" {
 		dir = labOf(file, data)

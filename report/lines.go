@@ -116,7 +116,7 @@ func Entry(w io.Writer, r lab.Ref, e lab.Entry) error {
 	if who == "" {
 		who = e.Origin
 	}
-	_, err := fmt.Fprintf(w, "%6d  %s  %-18s %-12s %-26s %s\n", r.Seq, e.Time.UTC().Format("2006-01-02 15:04:05.000"), e.Kind, who, strings.TrimSpace(about), clip(gist(e)))
+	_, err := fmt.Fprintf(w, "%6d  %s  %-18s %-13s %-26s %s\n", r.Seq, e.Time.UTC().Format("2006-01-02 15:04:05.000"), e.Kind, who, strings.TrimSpace(about), clip(gist(e)))
 	return err
 }
 
@@ -139,8 +139,11 @@ func gist(e lab.Entry) string {
 	case "lease/v1":
 		return fmt.Sprintf("%s %v", text("what"), b["lease"])
 	case "allow/v1":
-		list, _ := b["rules"].([]any)
-		return strings.Trim(fmt.Sprint(list), "[]")
+		var allow struct{ Rules []string }
+		if json.Unmarshal(e.Body, &allow) != nil {
+			return ""
+		}
+		return strings.Join(allow.Rules, ", ")
 	case "intent/v1":
 		var in struct{ Args map[string]lab.Value }
 		if json.Unmarshal(e.Body, &in) != nil {
@@ -159,21 +162,28 @@ func gist(e lab.Entry) string {
 			doc = b
 		}
 		p, _ := doc["protocol"].(map[string]any)
-		return fmt.Sprintf("%v %v", p["name"], p["version"])
+		name, _ := p["name"].(string)
+		version, _ := p["version"].(string)
+		if name == "" {
+			return "a protocol of its own"
+		}
+		return strings.TrimSpace(name + " " + version)
 	}
+	more := joined(joined(text("say"), text("reason")), text("why"))
 	for _, k := range []string{"state", "decision", "exit_status", "what", "rule", "name"} {
 		if text(k) != "" {
-			return joined(text(k), text("say")+text("reason"))
+			return joined(text(k), more)
 		}
 	}
-	return text("say")
+	return more
 }
 
+// joined puts two texts together, and says once what both say.
 func joined(a, b string) string {
 	switch {
 	case a == "" || strings.HasPrefix(b, a):
 		return b
-	case b == "":
+	case b == "" || strings.HasSuffix(a, b):
 		return a
 	}
 	return a + ": " + b
