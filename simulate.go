@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,6 +66,8 @@ func (c *simulateCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	// A run makes little that lasts: memory for time, of which people have less.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	good := 0
 	for _, seed := range seeds {
 		if a.ctx.Err() != nil {
@@ -168,7 +171,7 @@ func (c *simulateCmd) once(a *app, cfg *configs.Config, p *protocols.Protocol, s
 	began := time.Now()
 	r = simulated{Type: "run", Seed: seed, Synthetic: true}
 	w, err := twin.New(twin.Options{Lab: cfg.Lab, Rules: cfg.Rules, Classes: cfg.Classes, Encodable: frame.Encodable, Seed: seed, Library: []*protocols.Protocol{p},
-		Principals: []runner.Principal{{Name: "scientist", Role: "scientist", Inline: true}}, Quiet: c.Trace == ""})
+		Principals: []runner.Principal{{Name: "scientist", Role: "scientist", Inline: true}}, Quiet: c.Trace == "", Sparse: true})
 	if err != nil {
 		return r, err
 	}

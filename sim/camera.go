@@ -81,7 +81,8 @@ func (c *Camera) Capture(exposure float64) (Frame, error) {
 	object, particles := c.object()
 	img := c.expose(object, light, exposure)
 	var buf bytes.Buffer
-	if err := png.Encode(&buf, img); err != nil {
+	enc := png.Encoder{CompressionLevel: png.BestSpeed}
+	if err := enc.Encode(&buf, img); err != nil {
 		return Frame{}, lab.E("sim: capture", "camera", lab.KindInternal, err)
 	}
 	return Frame{PNG: buf.Bytes(), Sharpness: sharpness(img), PixelUM: pixelSize, Particles: particles}, nil

@@ -9,6 +9,7 @@ import (
 	"labgate/gateway"
 	"labgate/lab"
 	"labgate/messages"
+	"labgate/safety"
 )
 
 // gatewayPart does what the gateway's service does, in virtual time.
@@ -22,6 +23,9 @@ type gatewayPart struct {
 	owners map[string]*owner
 	order  []*owner
 	seen   map[lab.PropertyID]time.Time // when a reading was last published
+
+	watched map[lab.PropertyID]bool // by rules that look by themselves
+	live    map[string]bool         // commands between their first byte and their outcome
 }
 
 // reply is the token of the gateway's requests.
@@ -33,7 +37,7 @@ func newGatewayPart(t *Twin) (*gatewayPart, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gatewayPart{t: t, core: core, name: name, boot: t.ids.New(t.clock.now), owners: map[string]*owner{}, seen: map[lab.PropertyID]time.Time{}}
+	g := &gatewayPart{t: t, core: core, name: name, boot: t.ids.New(t.clock.now), owners: map[string]*owner{}, seen: map[lab.PropertyID]time.Time{}, watched: watched(t.o.Rules), live: map[string]bool{}}
 	for _, e := range t.disk.entries {
 		if err := core.Restore(e); err != nil {
 			return nil, err
@@ -92,6 +96,7 @@ func (g *gatewayPart) act(a gateway.Action) {
 	case gateway.Lane:
 		g.owners[a.Order.Target().Instrument].lane(a)
 	case gateway.Send:
+		g.live[a.Command.ID] = true
 		g.owners[a.Command.Target.Instrument].send(a)
 	case gateway.Refresh:
 		g.refresh(a)
@@ -157,6 +162,7 @@ func (g *gatewayPart) publish(doc any) {
 	data := messages.Body(g.document(doc))
 	switch d := doc.(type) {
 	case messages.Outcome:
+		delete(g.live, d.Outcome.Command)
 		g.t.network.carry("gateway", "outcome/"+d.Instrument, data, func(data []byte) { g.t.runner.outcome(data) })
 	case messages.Safety:
 		g.t.network.carry("gateway", "safety/"+d.What, data, func(data []byte) { g.t.runner.safety(data) })
@@ -180,6 +186,52 @@ func (g *gatewayPart) publishReadings(samples []lab.Sample) {
 		g.t.network.carry("gateway", "telemetry/"+x.ID.String(), messages.Body(doc), func(data []byte) { g.t.runner.telemetry(data) })
 	}
 }
+
+// watched are the properties that trips, alarms, sequences and zones look at
+// without being asked.
+func watched(rules *safety.Rules) map[lab.PropertyID]bool {
+	ids := map[lab.PropertyID]bool{}
+	for _, x := range rules.Rules {
+		if x.Kind == safety.PermissiveRule || x.Kind == safety.LimitRule || x.Kind == safety.BudgetRule {
+			continue
+		}
+		for _, f := range x.Formulas() {
+			for _, slot := range f.Program.Slots() {
+				if id, ok := rules.PropertyAt(slot); ok {
+					ids[id] = true
+				}
+			}
+		}
+	}
+	return ids
+}
+
+// idle is how often a poll's properties have to be read so that no reading
+// grows too old while nothing is under way.
+func (g *gatewayPart) idle(p *poll) time.Duration {
+	idle := time.Duration(0)
+	for _, id := range p.ids {
+		age := g.t.o.Lab.PropertySpec(id).MaxAge / 2
+		if g.watched[id] {
+			age /= 2
+		}
+		if idle == 0 || age < idle {
+			idle = age
+		}
+	}
+	return max(idle, p.every)
+}
+
+// period is how often a poll asks now.
+func (g *gatewayPart) period(p *poll) time.Duration {
+	if g.calm() {
+		return p.idle
+	}
+	return p.every
+}
+
+// calm: nothing is under way, and Sparse says what then.
+func (g *gatewayPart) calm() bool { return g.t.o.Sparse && len(g.live) == 0 }
 
 // refresh asks every link that a decision needs, at once.
 func (g *gatewayPart) refresh(a gateway.Refresh) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,6 +53,7 @@ type poll struct {
 	instrument *lab.Instrument
 	ids        []lab.PropertyID
 	every      time.Duration
+	idle       time.Duration // instead of every, where nothing is under way
 	next       time.Time
 }
 
@@ -103,6 +105,11 @@ func (o *owner) add(in *lab.Instrument) error {
 		}
 		p.ids = append(p.ids, lab.PropertyID{Instrument: in.Name, Component: m.Component, Property: m.Property})
 	}
+	for _, p := range append(slices.Clone(o.polls), o.pushes...) {
+		if p.instrument == in {
+			p.idle = o.g.idle(p)
+		}
+	}
 	return nil
 }
 
@@ -144,7 +151,7 @@ func (o *owner) push(p *poll) {
 		}
 		o.g.soon(gateway.Readings{Samples: samples})
 	}
-	o.g.t.after(p.every+o.delays.between(0, jitter), func() { o.push(p) })
+	o.g.t.after(o.g.period(p)+o.delays.between(0, jitter), func() { o.push(p) })
 }
 
 func (o *owner) identify(in *lab.Instrument) {
@@ -227,6 +234,10 @@ func (o *owner) work() {
 			if p == nil {
 				return
 			}
+			if _, silent := o.silent[p.instrument.Name]; !silent && o.g.calm() {
+				o.glance(p)
+				continue
+			}
 			o.read(&read{instrument: p.instrument, ids: p.ids})
 		}
 	}
@@ -255,7 +266,7 @@ func (o *owner) nextPoll() *poll {
 		}
 		return nil
 	}
-	first.next = now.Add(first.every)
+	first.next = now.Add(o.g.period(first))
 	return first
 }
 
@@ -417,6 +428,17 @@ func (o *owner) read(r *read) {
 		},
 		broken: func(bool) { done() },
 	})
+}
+
+// glance is read where nothing waits for the wire: it takes no time.
+func (o *owner) glance(p *poll) {
+	samples, err := o.links[p.instrument.Name].Read(context.Background(), p.instrument.Name, p.ids)
+	if len(samples) > 0 {
+		o.g.soon(gateway.Readings{Samples: samples})
+	}
+	if err != nil || allBad(samples) {
+		o.demote(p.instrument, fmt.Errorf("none of its %d properties could be read", len(p.ids)))
+	}
 }
 
 func allBad(samples []lab.Sample) bool {

@@ -41,6 +41,11 @@ type Options struct {
 	StartWithin time.Duration // for inputs to be first good; zero: safety.StartWithin
 	Faults      Faults
 	Quiet       bool // no trace is kept: a run is faster
+	// Sparse reads less while no command is under way: what a trip, an alarm, a
+	// sequence or a zone looks at every quarter of its max_age, the rest every
+	// half of it. Nothing is ever older than it may be, a decision has its fresh
+	// readings as always, and a trip comes at most so much later.
+	Sparse bool
 }
 
 // Faults decide what goes wrong. The zero Faults: nothing does. They are asked
