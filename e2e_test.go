@@ -108,7 +108,14 @@ func launch(t testing.TB, args ...string) *process {
 // launchAs is launch for another program, with more in its environment.
 func launchAs(t testing.TB, exe string, env []string, args ...string) *process {
 	t.Helper()
+	return launchIn(t, "", exe, env, args...)
+}
+
+// launchIn is launchAs in another folder.
+func launchIn(t testing.TB, dir, exe string, env []string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, args: args, cmd: exec.Command(exe, args...), done: make(chan struct{})}
+	p.cmd.Dir = dir
 	p.cmd.Env = append(append(os.Environ(), asLabgate+"=1"), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	p.cmd.WaitDelay = 10 * time.Second
