@@ -141,6 +141,9 @@ func (c *Core) judge(now time.Time, who string, p *proposal, issues lab.Issues, 
 		v.Bill = bill(&plan.Bill)
 		said := c.o.Preflight(plan)
 		issues = append(issues, said.Refused...)
+		if len(said.Refused) > 0 {
+			issues = append(issues, c.nearestInput(proto, plan.Inputs)...)
+		}
 		v.Proved = said.Proved
 		for _, l := range said.Live {
 			v.Live = append(v.Live, messages.LiveCheck(l))
@@ -158,7 +161,7 @@ func (c *Core) judge(now time.Time, who string, p *proposal, issues lab.Issues, 
 	if len(issues) > 0 || plan == nil {
 		v.Decision = messages.RejectedDecision
 		v.Say = fmt.Sprintf("rejected: %s", plural(len(issues), "issue"))
-		if len(issues) == 1 {
+		if len(issues) == 1 || len(issues) == 2 && issues[1].Code == refusedInput {
 			v.Say = "rejected: " + issues[0].Say
 		}
 		return nil
@@ -325,7 +328,7 @@ func (c *Core) plan(proto *protocols.Protocol, p *proposal) (*protocols.Plan, la
 	}
 	plan, more := protocols.Bind(proto, c.o.Lab, inputs)
 	if len(more) > 0 {
-		return nil, more
+		return nil, append(more, c.nearestInput(proto, inputs)...)
 	}
 	return plan, nil
 }
