@@ -47,7 +47,8 @@ type cli struct {
 	Reset      resetCmd      `cmd:"" help:"Clear a latch, with a reason."`
 	Resolve    resolveCmd    `cmd:"" help:"Settle a command in doubt, with a reason."`
 	Abort      abortCmd      `cmd:"" help:"End a run through its cleanup and finally."`
-	Resume     resumeCmd     `cmd:"" help:"Let a run go on that a trip holds, after the reset."`
+	Resume     resumeCmd     `cmd:"" help:"Let a run go on that a trip holds, after the reset, or that a failed step holds."`
+	Answer     answerCmd     `cmd:"" help:"Answer a step that asks a person."`
 	Trips      tripsCmd      `cmd:"" help:"What is tripped, bypassed and alarmed: since when, the inputs then and now."`
 	Bypass     bypassCmd     `cmd:"" help:"Set a rule aside for a time, with a reason; or arm it again (--end)."`
 	Reload     reloadCmd     `cmd:"" help:"Read the lab's interlocks again; a bad file changes nothing."`

@@ -24,13 +24,15 @@ import (
 )
 
 type simulateCmd struct {
-	Protocol string            `arg:"" help:"A protocol file, or the name of a built-in one."`
-	Lab      string            `help:"The lab folder, or a built-in lab (default: the one that the protocol names, else demo)." placeholder:"DIR"`
-	Input    map[string]string `help:"An input, name=value; again for each." short:"i"`
-	Seed     uint64            `help:"Of the world's noise and of every delay." default:"1"`
-	Seeds    string            `help:"Several, one run each: 1-20." placeholder:"A-B"`
-	Fault    []string          `help:"A fault from the start, or from a time on: pump_a:actuator_dead or room:nan@30s; again for each." placeholder:"INSTRUMENT:FAULT[@TIME]"`
-	Trace    string            `help:"Write everything that happened to a file." type:"path" placeholder:"FILE"`
+	Protocol    string            `arg:"" help:"A protocol file, or the name of a built-in one."`
+	Lab         string            `help:"The lab folder, or a built-in lab (default: the one that the protocol names, else demo)." placeholder:"DIR"`
+	Input       map[string]string `help:"An input, name=value; again for each." short:"i"`
+	Seed        uint64            `help:"Of the world's noise and of every delay." default:"1"`
+	Seeds       string            `help:"Several, one run each: 1-20." placeholder:"A-B"`
+	Fault       []string          `help:"A fault from the start, or from a time on: pump_a:actuator_dead or room:nan@30s; again for each." placeholder:"INSTRUMENT:FAULT[@TIME]"`
+	Answers     string            `help:"What people answer to steps that ask: yes or no." enum:"yes,no" default:"yes"`
+	AnswerAfter string            `help:"How long they take, in the lab's time." default:"30 s" placeholder:"DURATION"`
+	Trace       string            `help:"Write everything that happened to a file." type:"path" placeholder:"FILE"`
 }
 
 // simulated is what simulate says of one run; with --json it is one line.
@@ -170,8 +172,13 @@ const simulatedWithin = 10 * time.Minute
 func (c *simulateCmd) once(a *app, cfg *configs.Config, p *protocols.Protocol, seed uint64) (r simulated, err error) {
 	began := time.Now()
 	r = simulated{Type: "run", Seed: seed, Synthetic: true}
-	w, err := twin.New(twin.Options{Lab: cfg.Lab, Rules: cfg.Rules, Classes: cfg.Classes, Encodable: frame.Encodable, Seed: seed, Library: []*protocols.Protocol{p},
-		Principals: []runner.Principal{{Name: "scientist", Role: "scientist", Inline: true}}, Quiet: c.Trace == "", Sparse: true})
+	var w *twin.Twin
+	told, err := c.answers(func() *twin.Twin { return w })
+	if err != nil {
+		return r, err
+	}
+	w, err = twin.New(twin.Options{Lab: cfg.Lab, Rules: cfg.Rules, Classes: cfg.Classes, Encodable: frame.Encodable, Seed: seed, Library: []*protocols.Protocol{p},
+		Principals: append([]runner.Principal{{Name: "scientist", Role: "scientist", Inline: true}}, simulatedPeople...), Told: told, Quiet: c.Trace == "", Sparse: true})
 	if err != nil {
 		return r, err
 	}
@@ -239,7 +246,7 @@ func (c *simulateCmd) follow(a *app, w *twin.Twin, v messages.Verdict) (messages
 	for _, d := range w.Documents(v.Run) {
 		if e, ok := d.(messages.RunEvent); ok && shown < 1000 {
 			shown++
-			a.say("%9.1f s  %-20s %s %s", e.Time.Sub(began).Seconds(), e.Step, e.Outcome, report.Values(e.Data))
+			a.say("%9.1f s  %-20s %s %s", e.Time.Sub(began).Seconds(), e.Step, e.Outcome, strings.TrimSpace(report.Values(e.Data)+" "+e.Say))
 		}
 	}
 	stop, _ := w.Stopped(v.Run)

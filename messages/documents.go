@@ -25,6 +25,7 @@ type RunStart struct {
 	Hashes     Hashes                `json:"hashes"`
 	Labels     map[string]string     `json:"labels,omitempty"`
 	Samples    []string              `json:"samples,omitempty"`
+	Lots       map[string]string     `json:"lots,omitempty"` // sample to lot, of those that the protocol names
 }
 
 // RunDescriptor says what the events of one step will hold.
@@ -56,6 +57,8 @@ type RunEvent struct {
 	Outcome    lab.State            `json:"outcome"`
 	Ref        lab.Ref              `json:"ref"` // the outcome in the gateway's journal
 	Say        string               `json:"say,omitempty"`
+	Samples    []string             `json:"samples,omitempty"` // that it is about
+	Ask        *Ask                 `json:"ask,omitempty"`     // a person is asked; the answer is another event
 }
 
 // RunResource announces bytes that lie beside the journal.
@@ -99,4 +102,6 @@ type RunStop struct {
 	// Consequence of a run that did not end well, for what was being made:
 	// scrap, salvage or unknown.
 	Consequence string `json:"consequence,omitempty"`
+	// Samples is what became of those that a step judged: pass, reject, rework.
+	Samples map[string]string `json:"samples,omitempty"`
 }

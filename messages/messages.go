@@ -301,6 +301,7 @@ const (
 	ControlAbort   = "abort"   // end a run through its finally
 	ControlCancel  = "cancel"  // the same, asked by the owner: the result is not wanted
 	ControlRelease = "resume"  // let a held run go on
+	ControlAnswer  = "answer"  // a person answers a step that asks
 	ControlReset   = "reset"   // clear a latch
 	ControlResolve = "resolve" // settle a command in doubt
 	ControlVerdict = "verdict" // query: the verdict of a proposal
@@ -329,9 +330,12 @@ type Control struct {
 	Rule    string        `json:"rule,omitempty"`    // reset, bypass, rearm, acknowledge: the rule's id; reset: or "stop"
 	Command string        `json:"command,omitempty"` // resolve, outcome
 	Key     string        `json:"key,omitempty"`     // verdict
-	As      string        `json:"as,omitempty"`      // resolve: done, not_done
+	As      string        `json:"as,omitempty"`      // resolve: done, not_done; answer: yes, no
+	Step    string        `json:"step,omitempty"`    // answer: the path of the step that asks
 	For     *lab.Quantity `json:"for,omitempty"`     // bypass: how long
 	Reason  string        `json:"reason,omitempty"`
+	// Values are what the answer holds, by the names that the step gives.
+	Values map[string]lab.Value `json:"values,omitempty"`
 }
 
 // ControlReply answers a control message.
@@ -347,6 +351,28 @@ type ControlReply struct {
 	Status  *Status      `json:"status,omitempty"`
 }
 
+// Ask is what a step asks of a person.
+type Ask struct {
+	Step   string     `json:"step"`
+	Text   string     `json:"text"`
+	By     string     `json:"by"` // operator, scientist, safety, anyone
+	Until  time.Time  `json:"until"`
+	Sample string     `json:"sample,omitempty"`
+	Gives  []AskedFor `json:"gives,omitempty"` // what a yes holds
+}
+
+// AskedFor is one value of an answer.
+type AskedFor struct {
+	Name    string     `json:"name"`
+	About   string     `json:"about,omitempty"`
+	Type    string     `json:"type"` // number, integer, bool, enum
+	Unit    string     `json:"unit,omitempty"`
+	Choices []string   `json:"choices,omitempty"`
+	Min     *lab.Value `json:"min,omitempty"`
+	Max     *lab.Value `json:"max,omitempty"`
+	Default *lab.Value `json:"default,omitempty"` // none: it must be given
+}
+
 // RunInfo is one run in a list.
 type RunInfo struct {
 	Run       string               `json:"run"`
@@ -356,7 +382,8 @@ type RunInfo struct {
 	Step      string               `json:"step,omitempty"`
 	Started   time.Time            `json:"started"`
 	Ended     *time.Time           `json:"ended,omitempty"`
-	HeldUntil *time.Time           `json:"held_until,omitempty"` // by a trip; then it is aborted
+	HeldUntil *time.Time           `json:"held_until,omitempty"` // by a trip, then it is aborted; or by a failed step, then its policy says
+	Asks      []Ask                `json:"asks,omitempty"`       // what people are asked now
 	InDoubt   []string             `json:"in_doubt,omitempty"`   // commands
 	Outputs   map[string]lab.Value `json:"outputs,omitempty"`
 	Position  int                  `json:"position,omitempty"` // in the queue, from 1

@@ -25,7 +25,7 @@ const bound = "bound its arguments, as in min(0.4 mL, …), or by inputs with mi
 const maxAmount = 1e6
 
 // Bill is what a plan costs. Expected is an estimate: commands take what their
-// class expects, a wait a tenth of the way from its for to its timeout, a
+// class expects, a wait a tenth of the way from its for to its timeout, a person a tenth of theirs, a
 // repeat with an until half of its max. Everything else is at worst, with every
 // wait at its timeout, every repeat at its max and every retry used; cleanup
 // and finally are counted too.
@@ -138,6 +138,10 @@ func (p *Protocol) ranges(inputs map[string]lab.Value) []expr.Range {
 			out[i] = expr.Between(lab.Quantity{Value: 1}, lab.Quantity{Value: float64(max(1, x.Step.Max))}).OrUnknown()
 		case ItemSlot:
 			out[i] = x.Step.itemRange(i)
+		case ResultSlot:
+			if a := x.Step.saidAt(i); a != nil {
+				out[i] = a.Range().OrUnknown()
+			}
 		case LetSlot:
 			for _, l := range x.Step.Use.Lets {
 				if l.slot == i {
@@ -149,11 +153,28 @@ func (p *Protocol) ranges(inputs map[string]lab.Value) []expr.Range {
 	return out
 }
 
+// saidAt finds what the answer to an ask step holds, by its slot.
+func (s *Step) saidAt(slot int) *Input {
+	for i := range s.Answers {
+		if s.gives[s.Answers[i].Name] == slot {
+			return &s.Answers[i]
+		}
+	}
+	return nil
+}
+
 // itemRange is what a value of a repeat may be, by its slot.
 func (s *Step) itemRange(slot int) expr.Range {
 	for _, it := range s.Over {
 		if it.slot != slot {
 			continue
+		}
+		if it.Values[0].Kind == lab.Enum {
+			words := make([]string, len(it.Values))
+			for i, v := range it.Values {
+				words[i] = v.Text
+			}
+			return expr.OneOf(words...).OrUnknown()
 		}
 		if it.Values[0].Kind == lab.Bool {
 			return expr.EitherWay().OrUnknown()
@@ -267,6 +288,7 @@ func (b *biller) step(s *Step, times float64) sum {
 		all = all.then(b.list(s.OnError.Steps, times))
 		all.expected = expected
 	}
+	all.worst += s.OnError.Hold.Seconds()
 	return all
 }
 
@@ -279,6 +301,8 @@ func (b *biller) once(s *Step, times float64) sum {
 			return sum{expected: s.For.Seconds(), worst: s.For.Seconds()}
 		}
 		return sum{expected: s.For.Seconds() + (s.Timeout-s.For).Seconds()/10, worst: s.Timeout.Seconds()}
+	case Ask: // a person is slower than an instrument, and nobody knows how much
+		return sum{expected: s.Timeout.Seconds() / 10, worst: s.Timeout.Seconds()}
 	case Parallel:
 		var all sum
 		for _, x := range s.Steps {

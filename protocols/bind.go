@@ -160,7 +160,7 @@ func component(in *lab.Instrument, c *lab.Class) *lab.Component {
 }
 
 func fits(role *Role, in *lab.Instrument) bool {
-	return len(lacks(role, in)) == 0 && holds(role, in)
+	return len(lacks(role, in)) == 0 && holds(role, in) && short(role, in) == ""
 }
 
 // lacks lists the classes of a role that an instrument does not implement.
@@ -209,12 +209,17 @@ func (f *filler) unfilled(role *Role) lab.Issue {
 	if role.Holds != nil {
 		need += " holding " + sayHolds(role.Holds)
 	}
+	for i := range role.Ranges {
+		need += ", " + role.Ranges[i].String()
+	}
 	var near []string
 	for _, in := range f.lab.Instruments {
 		missing := lacks(role, in)
 		switch {
 		case len(missing) == 0 && !holds(role, in):
 			near = append(near, fmt.Sprintf("%s holds %s", in.Name, sayHolds(in.Holds)))
+		case len(missing) == 0 && short(role, in) != "":
+			near = append(near, short(role, in))
 		case len(missing) == 0:
 			near = append(near, fmt.Sprintf("%s fills %s", in.Name, f.taken[in.Name].Name))
 		case len(missing) < len(role.Classes):

@@ -23,6 +23,7 @@ func (r *parser) check() {
 	r.walk(main)
 	cleanup := &place{outer: &place{steps: p.Steps, at: len(p.Steps)}, steps: p.Cleanup}
 	r.walk(cleanup)
+	r.unattended(p.Cleanup)
 	for _, s := range p.steps {
 		r.p.byPath[s.Path] = s
 	}
@@ -52,6 +53,14 @@ func (r *parser) distinct() {
 			continue
 		}
 		names[role.Name] = named{"the role", role.Pos}
+	}
+	for i := range r.p.Samples {
+		s := &r.p.Samples[i]
+		if first, ok := names[s.Name]; ok {
+			r.add(s.Pos, "shadowed_name", "rename one of them", "sample %q has the name of %s at %s", s.Name, first.what, first.pos)
+			continue
+		}
+		names[s.Name] = named{"the sample", s.Pos}
 	}
 	r.ids(slices.Concat(r.p.Steps, r.p.Cleanup, r.p.Finally), names)
 }
@@ -98,6 +107,9 @@ func (r *parser) ids(steps []*Step, around map[string]named) {
 			own = maps.Clone(inner)
 		}
 		for _, it := range s.Over {
+			if it.Part != "" && own[it.Name] == (named{"the value", it.Pos}) {
+				continue // another part of it
+			}
 			if first, ok := own[it.Name]; ok {
 				r.add(it.Pos, "shadowed_name", "rename one of them", "value %q has the name of %s at %s", it.Name, first.what, first.pos)
 			}
@@ -143,6 +155,7 @@ func (r *parser) checkStep(s *Step, at *place) {
 		// What the step gave may be missing, but has a name.
 		r.walk(&place{outer: &place{outer: at.outer, owner: at.owner, steps: at.steps, at: at.at + 1}, steps: s.OnError.Steps})
 	}
+	r.checkSample(s, at)
 	switch s.Kind {
 	case Do:
 		for i := range s.With {
@@ -256,7 +269,7 @@ func (r *parser) finally(at *place) {
 		case s.Spec == nil: // reported
 		case s.Spec.Effect != lab.Safe:
 			r.add(s.Pos, "finally_not_safe", hint, "%s.%s is %s", s.Role, s.Command, s.Spec.Effect)
-		case s.OnError.Retry > 0 || len(s.OnError.Steps) > 0 || s.OnError.Then != r.p.OnError:
+		case s.OnError.Retry > 0 || s.OnError.Hold > 0 || len(s.OnError.Steps) > 0 || s.OnError.Then != r.p.OnError:
 			r.add(s.Pos, "bad_value", "leave on_error out", "in finally one failure never stops the next command")
 		case len(s.Gives) > 0:
 			r.add(s.Pos, "bad_value", "leave gives out", "what finally gives is read by nobody")
@@ -270,8 +283,11 @@ func (r *parser) finally(at *place) {
 }
 
 func (r *parser) checkOutput(o *Output, at *place) {
+	if o.rows != "" {
+		r.checkRows(o)
+	}
 	if o.from.Text == "" {
-		return // reported
+		return // reported, or rows
 	}
 	o.From = r.typed("output "+o.Name, o.from, &scope{at: at, values: true, outputs: true}, o.Type)
 }
@@ -335,4 +351,19 @@ func outside(p *lab.Param, iv expr.Interval) (lab.Value, bool) {
 		return lab.Value{}, false
 	}
 	return lab.NumberValue(lab.Quantity{Value: p.Type.Unit.FromBase(at), Unit: p.Type.Unit}), true
+}
+
+// unattended refuses steps of the cleanup that wait for a person: the finally
+// waits for them.
+func (r *parser) unattended(steps []*Step) {
+	const hint = "put it at the end of steps"
+	for _, s := range steps {
+		switch {
+		case s.Kind == Ask:
+			r.add(s.Pos, "bad_value", hint, "an ask in cleanup: the finally would wait for a person")
+		case s.OnError.Hold > 0:
+			r.add(s.Pos, "bad_value", hint, "a hold in cleanup: the finally would wait for a person")
+		}
+		r.unattended(s.children())
+	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // plainKeys hold text for people or for an exact comparison.
-var plainKeys = map[string]bool{"protocol": true, "version": true, "about": true, "substance": true, "use": true, "hash": true}
+var plainKeys = map[string]bool{"protocol": true, "version": true, "about": true, "substance": true, "use": true, "hash": true, "ask": true, "because": true, "lot": true, "rows": true}
 
 // exprKeys hold expressions.
 var exprKeys = map[string]bool{"until": true, "from": true, "limits": true, "if": true}

@@ -17,26 +17,87 @@ func (r *parser) over(s *Step, n *strict.Node) {
 		r.name("value", e.key, e.pos)
 		it := Items{Name: e.key, Pos: e.pos, slot: -1}
 		before := len(r.Issues)
-		if e.node.Kind() == strict.Map {
-			it.Values = r.spaced(e.node, e.key)
-		} else {
-			it.Values = r.items(e.node, e.key)
+		list := []Items{it}
+		switch {
+		case e.node.Kind() == strict.Map:
+			list[0].Values = r.spaced(e.node, e.key)
+		case e.node.Kind() == strict.Scalar && e.node.Text() == "samples":
+			list[0].Values = r.everySample(e.node)
+		case e.node.IsList() && len(r.List(e.node)) > 0 && r.List(e.node)[0].Kind() == strict.Map:
+			list = r.places(e.node, it)
+		default:
+			list[0].Values = r.items(e.node, e.key)
 		}
-		if len(r.Issues) > before {
+		if len(r.Issues) > before || len(list) == 0 {
 			continue
 		}
-		switch {
+		switch n := len(list[0].Values); {
 		case s.Max == 0:
-			s.Max, first = len(it.Values), e.key
-		case len(it.Values) != s.Max:
-			r.add(e.pos, "bad_value", "make them as long, or put one repeat into another", "%s has %s, %s has %d", e.key, plural(len(it.Values), "value"), first, s.Max)
+			s.Max, first = n, e.key
+		case n != s.Max:
+			r.add(e.pos, "bad_value", "make them as long, or put one repeat into another", "%s has %s, %s has %d", e.key, plural(n, "value"), first, s.Max)
 		}
-		s.Over = append(s.Over, it)
+		s.Over = append(s.Over, list...)
 	}
 	if n.Kind() == strict.Map && len(r.entries(n, "over", MaxInputs)) == 0 {
 		r.add(n.Pos(), "empty", "as in over: {volume: [0.1 mL, 0.2 mL]}", "over names nothing")
 	}
 	s.Max = max(s.Max, 1)
+}
+
+// everySample is all samples of the file, in its order.
+func (r *parser) everySample(n *strict.Node) (values []lab.Value) {
+	for _, name := range r.p.sampleNames() {
+		values = append(values, lab.EnumValue(name))
+	}
+	if len(values) == 0 {
+		r.add(n.Pos(), "empty", "name them at the top of the file: samples: [a, b]", "this file has no samples")
+	}
+	return values
+}
+
+// places reads a list of values that have parts, such as positions:
+// [{x: 1 mm, y: 2 mm}, …]. Each has the parts of the first.
+func (r *parser) places(n *strict.Node, it Items) []Items {
+	var out []Items
+	elements := r.list(n, "values of "+it.Name, MaxRepeats)
+	var names []string
+	for k, e := range elements {
+		f := r.Map(e, "value of "+it.Name, names...)
+		if e.Kind() != strict.Map {
+			return nil
+		}
+		if k == 0 {
+			for _, part := range f.Keys() {
+				r.name("part", part, f.KeyPos(part))
+				out = append(out, Items{Name: it.Name, Part: part, Pos: it.Pos, slot: -1})
+			}
+			names = f.Keys()
+			if len(names) == 0 {
+				r.add(e.Pos(), "empty", "as in {x: 1 mm, y: 2 mm}", "a value of %s has no parts", it.Name)
+				return nil
+			}
+		}
+		for i := range out {
+			part := f.Require(out[i].Part)
+			if part == nil {
+				continue
+			}
+			t := lab.Type{}
+			if k == 0 {
+				t = r.typeOfItem(part)
+			} else if len(out[i].Values) > 0 {
+				t = lab.Type{Kind: out[i].Values[0].Kind, Unit: out[i].Values[0].Unit, Enum: r.p.sampleNames()}
+			}
+			if t.Kind == lab.Missing {
+				continue // reported
+			}
+			if v, ok := r.value(part, t, "a value of "+out[i].full(), false); ok {
+				out[i].Values = append(out[i].Values, v)
+			}
+		}
+	}
+	return out
 }
 
 func plural(n int, what string) string {
@@ -78,9 +139,12 @@ func (r *parser) typeOfItem(n *strict.Node) lab.Type {
 	if text == "true" || text == "false" {
 		return lab.Type{Kind: lab.Bool}
 	}
+	if r.p.Sample(text) != nil {
+		return lab.Type{Kind: lab.Enum, Enum: r.p.sampleNames()}
+	}
 	q, err := lab.ParseQuantity(text)
 	if err != nil {
-		r.add(n.Pos(), "wrong_type", "", "%q is no quantity; values to repeat over are quantities, true or false", clip(text))
+		r.add(n.Pos(), "wrong_type", r.near(text, r.p.sampleNames()), "%q is no quantity and no sample; values to repeat over are quantities, samples, true or false", clip(text))
 		return lab.Type{}
 	}
 	return lab.Type{Kind: lab.Number, Unit: q.Unit}

@@ -96,7 +96,7 @@ func (r *parser) Map(n *strict.Node, what string, allowed ...string) *strict.Fie
 const quoteIt = "within braces an expression with a comma needs quotes"
 
 func (r *parser) file(root *strict.Node) {
-	f := r.Map(root, "protocol file", "protocol", "version", "about", "lab", "inputs", "roles", "limits", "budget", "on_error", "consequence", "outputs",
+	f := r.Map(root, "protocol file", "protocol", "version", "about", "lab", "inputs", "samples", "roles", "limits", "budget", "on_error", "consequence", "outputs",
 		"steps", "cleanup", "finally")
 	p := r.p
 	if n := f.Require("protocol"); n != nil {
@@ -116,6 +116,7 @@ func (r *parser) file(root *strict.Node) {
 	for _, e := range r.entries(f.Get("inputs"), "inputs", MaxInputs) {
 		p.Inputs = append(p.Inputs, r.input(e))
 	}
+	r.samples(f.Get("samples"))
 	roles := f.Require("roles")
 	for _, e := range r.entries(roles, "roles", MaxRoles) {
 		p.Roles = append(p.Roles, r.role(e))
@@ -243,7 +244,7 @@ func (r *parser) count(n *strict.Node, what string, limit int64) int64 {
 func (r *parser) role(e entry) Role {
 	role := Role{Name: e.key, Pos: e.pos}
 	r.name("role", e.key, e.pos)
-	f := r.Map(e.node, "role", "is", "holds")
+	f := r.Map(e.node, "role", "is", "holds", "range")
 	is := f.Require("is")
 	names := []*strict.Node{is}
 	if is.IsList() {
@@ -261,6 +262,7 @@ func (r *parser) role(e entry) Role {
 		r.add(is.Pos(), "empty", "as in pump/v1", "role %s is nothing", e.key)
 		role.broken = true
 	}
+	r.spans(&role, f.Get("range"))
 	if n := f.Get("holds"); n != nil {
 		h := r.Map(n, "reagent", "substance", "concentration")
 		role.Holds = &lab.Holds{Substance: r.text(h.Require("substance"), "substance", maxText)}

@@ -5,7 +5,7 @@ import (
 	"labgate/lab"
 )
 
-// onError reads abort, skip, continue, or a map of retry, steps and then.
+// onError reads abort, skip, continue, or a map of retry, steps, hold and then.
 func (r *parser) onError(s *Step, n *strict.Node, depth int) {
 	s.OnError.Then = r.p.OnError
 	if n == nil {
@@ -16,10 +16,10 @@ func (r *parser) onError(s *Step, n *strict.Node, depth int) {
 		s.OnError.Then = r.then(n)
 		return
 	}
-	f := r.Map(n, "policy", "retry", "steps", "then")
+	f := r.Map(n, "policy", "retry", "steps", "hold", "then")
 	retry, steps, then := f.Get("retry"), f.Get("steps"), f.Get("then")
-	if retry == nil && steps == nil {
-		r.add(n.Pos(), "missing_key", "retry: how often, or steps: what to do in its place", "this policy says nothing but then")
+	if retry == nil && steps == nil && f.Get("hold") == nil {
+		r.add(n.Pos(), "missing_key", "retry: how often, steps: what to do in its place, or hold: for how long", "this policy says nothing but then")
 	}
 	s.OnError.Retry = int(r.count(retry, "retry", MaxRetries))
 	if retry != nil {
@@ -31,6 +31,7 @@ func (r *parser) onError(s *Step, n *strict.Node, depth int) {
 		s.end = len(r.p.steps)
 		r.checkInstead(s, first)
 	}
+	s.OnError.Hold = r.duration(f.Get("hold"), "hold")
 	if then != nil {
 		s.OnError.Then = r.then(then)
 	}
@@ -46,7 +47,7 @@ func (r *parser) then(n *strict.Node) Then {
 		}
 	}
 	if len(r.Issues) == before {
-		r.add(n.Pos(), "bad_value", "abort, skip, continue, {retry: 2, then: skip} or {steps: […]}", "on_error: %q is not understood", clip(word))
+		r.add(n.Pos(), "bad_value", "abort, skip, continue, {retry: 2, then: skip}, {steps: […]} or {hold: 30 min, then: abort}", "on_error: %q is not understood", clip(word))
 	}
 	return Abort
 }
@@ -87,6 +88,9 @@ func (r *parser) checkRetry(s *Step, at lab.Pos) {
 	switch {
 	case s.Kind == Wait:
 		r.add(at, "bad_value", "make the timeout longer", "a wait is not tried again")
+		return
+	case s.Kind == Ask:
+		r.add(at, "bad_value", "make the timeout longer", "a person is not asked again")
 		return
 	case s.Kind == Do:
 		if s.Spec != nil && s.Spec.Effect == lab.Effectful {

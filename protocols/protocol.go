@@ -34,6 +34,7 @@ type Protocol struct {
 	Lab                  string // the lab that it was written for, by its name; empty: any
 	Hash                 string // "sha256:…" over the canonical content; white space, comments and the order of keys don't count
 	Inputs               []Input
+	Samples              []Sample
 	Roles                []Role
 	Limits               []Limit
 	Budget               Budget
@@ -69,6 +70,7 @@ type Role struct {
 	Name    string
 	Classes []*lab.Class // the instrument implements all of them
 	Holds   *lab.Holds   // what it must carry, where that matters
+	Ranges  []Span       // what it must allow
 	Pos     lab.Pos
 
 	broken bool // a class could not be resolved, and that was reported
@@ -93,11 +95,15 @@ type Output struct {
 	Name     string
 	About    string
 	Type     lab.Type
-	From     *expr.Program // over inputs and what the steps gave
+	From     *expr.Program // over inputs and what the steps gave; nil for rows
+	Rows     *Rows         // a table that a repeat fills
 	Required bool
 	Pos      lab.Pos
 
-	from lab.Source
+	from    lab.Source
+	rows    string
+	rowsPos lab.Pos
+	of      []cell
 }
 
 // StepKind is what a step does. The zero kind is none.
@@ -111,10 +117,14 @@ const (
 	Repeat                       // steps again and again
 	If                           // one list of steps or the other
 	Use                          // the steps of another protocol
+	Ask                          // a person does or says something
+	Pass                         // a sample is good
+	Reject                       // a sample is not
+	Rework                       // a sample is to be worked on again
 	Ramp                         // in files only: it is read as a Repeat
 )
 
-var kindNames = [...]string{"step", "do", "wait", "parallel", "repeat", "if", "use", "ramp"}
+var kindNames = [...]string{"step", "do", "wait", "parallel", "repeat", "if", "use", "ask", "pass", "reject", "rework", "ramp"}
 
 // String is the kind as written in files.
 func (k StepKind) String() string { return kindNames[k] }
@@ -122,7 +132,7 @@ func (k StepKind) String() string { return kindNames[k] }
 // one is the kind with its article.
 func (k StepKind) one() string {
 	switch k {
-	case If:
+	case If, Ask:
 		return "an " + k.String()
 	}
 	return "a " + k.String()
@@ -145,12 +155,16 @@ var thenNames = [...]string{"abort", "skip", "continue"}
 func (t Then) String() string { return thenNames[t] }
 
 // Policy is what to do when a step fails: first try again, then the other
-// steps, then go on.
+// steps, then hold the run for a person, then go on.
 type Policy struct {
-	Retry int     // how many more times; 0 for everything but commands that may be repeated
-	Steps []*Step // to be done in its place; where they end well, so has it
+	Retry int           // how many more times; 0 for everything but commands that may be repeated
+	Steps []*Step       // to be done in its place; where they end well, so has it
+	Hold  time.Duration // for how long a person may let the run go on, before Then; 0: not at all
 	Then  Then
 }
+
+// GoesOn reports whether a run may go on after a failure of the step.
+func (p *Policy) GoesOn() bool { return p.Then != Abort || len(p.Steps) > 0 || p.Hold > 0 }
 
 // Consequence is what a failure means for what is being made.
 type Consequence string
@@ -196,11 +210,19 @@ type Step struct {
 	With          []Arg             // every argument of the command, in the class's order
 	Gives         map[string]string // local name to the name of the command's result
 
+	// Ask: what is asked, of whom, and what the answer holds. Pass, Reject and
+	// Rework: why.
+	Text    string
+	By      string
+	Answers []Input
+
+	Sample *Sampled // what it is about; nil: nothing that the file names
+
 	// Wait, Repeat and If. Until is nil for a plain pause, and for a repeat that
 	// always goes to its max; of an If it is what decides.
 	Until   *expr.Program
 	For     time.Duration // how long Until must hold without a break; of a plain pause, how long it takes
-	Timeout time.Duration // of a wait; 0 only for a plain pause
+	Timeout time.Duration // of a wait or an ask; 0 only for a plain pause
 	Every   time.Duration // least time from the start of one iteration to that of the next
 	Max     int           // iterations
 	Over    []Items       // Repeat: values of their own for each iteration
@@ -223,6 +245,7 @@ type Step struct {
 	gives    map[string]int
 	givesPos map[string]lab.Pos
 	iter     *iteration
+	rows     []*Rows // that a Repeat fills
 }
 
 // Arg is one argument of a do step.
@@ -239,10 +262,19 @@ type Arg struct {
 // Items are the values of one name of a repeat, one for each iteration.
 type Items struct {
 	Name   string
+	Part   string      // spot.x: the part of a value that has several; empty: it is one value
 	Values []lab.Value // of one type
 	Pos    lab.Pos
 
 	slot int
+}
+
+// full is the name that expressions use.
+func (it *Items) full() string {
+	if it.Part != "" {
+		return it.Name + "." + it.Part
+	}
+	return it.Name
 }
 
 // SlotKind is where the value of a slot comes from.

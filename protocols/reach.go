@@ -111,7 +111,9 @@ func (r *parser) mayBe(limits []Limit) []expr.Range {
 		x := &r.p.slots[i]
 		switch x.Kind {
 		case PropertySlot, ResultSlot, LastSlot, PreviousSlot:
-			out[i] = ofType(x.Type)
+			if x.Kind != ResultSlot || x.Step.saidAt(i) == nil {
+				out[i] = ofType(x.Type)
+			}
 		}
 	}
 	for i := range limits {

@@ -86,9 +86,11 @@ func (s *scope) Lookup(name string) (expr.Symbol, error) {
 			break
 		}
 		slot, err = s.iterated(s.loop, parts, name)
-	case s.item(parts[0]) != nil:
-		if slot = s.item(parts[0]).slot; len(parts) > 1 {
-			err = fmt.Errorf("%s: %s is a value and has no parts", name, parts[0])
+	case s.hasItem(parts[0]):
+		if it := s.item(parts); it != nil {
+			slot = it.slot
+		} else {
+			err = s.noItem(parts, name)
 		}
 	default:
 		slot, err = s.step(parts, name)
@@ -100,8 +102,49 @@ func (s *scope) Lookup(name string) (expr.Symbol, error) {
 	return expr.Symbol{Slot: slot, Type: x.Type, MaxAge: x.MaxAge}, nil
 }
 
+// hasItem reports whether a repeat around the expression has a value of a name.
+func (s *scope) hasItem(name string) bool {
+	for at := s.at; at != nil; at = at.outer {
+		if at.owner == nil {
+			continue
+		}
+		if at.owner.Kind == Use {
+			return false
+		}
+		for i := range at.owner.Over {
+			if it := &at.owner.Over[i]; it.Name == name && len(it.Values) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// noItem is the error for a part of a value that is not there.
+func (s *scope) noItem(parts []string, name string) error {
+	var names []string
+	for at := s.at; at != nil; at = at.outer {
+		if at.owner == nil {
+			continue
+		}
+		for i := range at.owner.Over {
+			if it := &at.owner.Over[i]; it.Name == parts[0] && it.Part != "" {
+				names = append(names, it.Part)
+			}
+		}
+	}
+	switch {
+	case len(names) == 0:
+		return fmt.Errorf("%s: %s is a value and has no parts", name, parts[0])
+	case len(parts) == 1:
+		return s.suggest("", nil, "%s: write %s and one of its parts, as in %s.%s", name, name, name, names[0])
+	}
+	return s.suggest(parts[1], names, "%s: %s has no part %q", name, parts[0], strings.Join(parts[1:], "."))
+}
+
 // item finds a value of a repeat around the expression, and gives it a slot.
-func (s *scope) item(name string) *Items {
+func (s *scope) item(parts []string) *Items {
+	name := strings.Join(parts, ".")
 	for at := s.at; at != nil; at = at.outer {
 		if at.owner == nil {
 			continue
@@ -110,8 +153,11 @@ func (s *scope) item(name string) *Items {
 			return nil
 		}
 		for i := range at.owner.Over {
-			if it := &at.owner.Over[i]; it.Name == name && len(it.Values) > 0 {
+			if it := &at.owner.Over[i]; it.full() == name && len(it.Values) > 0 {
 				t := lab.Type{Kind: it.Values[0].Kind, Unit: it.Values[0].Unit}
+				if t.Kind == lab.Enum {
+					t.Enum = s.r.p.sampleNames()
+				}
 				it.slot = s.r.slot(Slot{Kind: ItemSlot, Name: at.owner.Path + "." + name, Type: t, Step: at.owner})
 				return it
 			}
@@ -230,7 +276,7 @@ func (s *scope) member(x *Step, rest []string, name string) (int, error) {
 		return 0, s.suggest("", nil, "%s: %s is a step; write %s and one of its values", name, x.ID, x.ID)
 	}
 	switch x.Kind {
-	case Do:
+	case Do, Ask:
 		return s.given(x, rest, name)
 	case Use:
 		return s.result(x, rest, name)
@@ -264,6 +310,9 @@ func (s *scope) child(x *Step, id, name string) (*Step, error) {
 
 // given finds a local name of a do step's gives.
 func (s *scope) given(x *Step, rest []string, name string) (int, error) {
+	if x.Kind == Ask {
+		return s.said(x, rest, name)
+	}
 	result, ok := x.Gives[rest[0]]
 	switch {
 	case x.Spec == nil || ok && result == "":
@@ -278,6 +327,26 @@ func (s *scope) given(x *Step, rest []string, name string) (int, error) {
 	names := make([]string, 0, len(x.Gives))
 	for n := range x.Gives {
 		names = append(names, n)
+	}
+	return 0, s.suggest(rest[0], names, "%s: %s gives no %q", name, x.ID, rest[0])
+}
+
+// said finds what the answer to an ask step holds.
+func (s *scope) said(x *Step, rest []string, name string) (int, error) {
+	a := x.answer(rest[0])
+	switch {
+	case a != nil && a.Type.Kind == lab.Missing:
+		return 0, s.fail(told, "%s", name)
+	case a != nil && len(rest) == 1:
+		slot := s.r.slot(Slot{Kind: ResultSlot, Name: x.Path + "." + a.Name, Type: a.Type, Step: x})
+		x.gives[a.Name] = slot
+		return slot, nil
+	case a != nil:
+		return 0, s.suggest("", nil, "%s: %s has no parts", name, rest[0])
+	}
+	var names []string
+	for i := range x.Answers {
+		names = append(names, x.Answers[i].Name)
 	}
 	return 0, s.suggest(rest[0], names, "%s: %s gives no %q", name, x.ID, rest[0])
 }

@@ -12,16 +12,20 @@ import (
 // stepKeys are the keys of each kind of step; the first after id is the one
 // that makes the kind.
 var stepKeys = map[StepKind][]string{
-	Do:       {"id", "do", "with", "gives", "on_error", "expect", "consequence"},
+	Do:       {"id", "do", "with", "gives", "sample", "on_error", "expect", "consequence"},
 	If:       {"id", "if", "then", "else", "on_error", "expect", "consequence"},
 	Use:      {"id", "use", "hash", "with", "roles", "on_error", "expect", "consequence"},
+	Ask:      {"id", "ask", "by", "timeout", "gives", "sample", "on_error", "expect", "consequence"},
+	Pass:     {"id", "pass", "because", "on_error", "consequence"},
+	Reject:   {"id", "reject", "because", "on_error", "consequence"},
+	Rework:   {"id", "rework", "because", "on_error", "consequence"},
 	Ramp:     {"id", "ramp", "with", "on_error", "expect", "consequence"},
 	Wait:     {"id", "wait", "else", "on_error", "expect", "consequence"},
 	Parallel: {"id", "parallel", "policy", "on_error", "expect", "consequence"},
 	Repeat:   {"id", "repeat", "steps", "else", "on_error", "expect", "consequence"},
 }
 
-var allKinds = []StepKind{Do, Wait, Parallel, Repeat, If, Use, Ramp}
+var allKinds = []StepKind{Do, Wait, Parallel, Repeat, If, Use, Ask, Pass, Reject, Rework, Ramp}
 
 // steps reads a list of steps. made is how steps without an id are called.
 func (r *parser) steps(n *strict.Node, path, made string, depth int) []*Step {
@@ -100,6 +104,13 @@ func (r *parser) step(n *strict.Node, path, id string, depth int) *Step {
 		r.use(s, f, main, depth)
 	case Ramp:
 		r.ramp(s, f, main)
+	case Ask:
+		r.ask(s, f, main)
+	case Pass, Reject, Rework:
+		r.judged(s, f, main)
+	}
+	if s.Sample == nil {
+		s.Sample = r.sampled(f.Get("sample"))
 	}
 	s.end = len(r.p.steps)
 	r.elseOf(s, f.Get("else"))
@@ -120,7 +131,7 @@ func (r *parser) body(n *strict.Node, path, made, say, hint string, depth int) [
 // kindOf finds the key that makes the kind; 0 where that was reported.
 func (r *parser) kindOf(n *strict.Node) StepKind {
 	before := len(r.Issues)
-	f := r.Map(n, "step", "id", "do", "wait", "parallel", "repeat", "if", "then", "use", "hash", "roles", "ramp", "with", "gives", "steps", "else", "policy", "on_error", "expect", "consequence")
+	f := r.Map(n, "step", "id", "do", "wait", "parallel", "repeat", "if", "then", "use", "hash", "roles", "ramp", "with", "gives", "steps", "else", "policy", "ask", "by", "timeout", "sample", "pass", "reject", "rework", "because", "on_error", "expect", "consequence")
 	keysOK := len(r.Issues) == before
 	var found []string
 	kind := StepKind(0)
@@ -136,7 +147,7 @@ func (r *parser) kindOf(n *strict.Node) StepKind {
 	case len(found) > 1:
 		r.add(n.Pos(), "bad_step", "make a step of each", "one step can't be %s at once", strings.Join(found, " and "))
 	case keysOK:
-		r.add(n.Pos(), "bad_step", "give it one of do, wait, parallel, repeat, if, ramp, use", "this step does nothing")
+		r.add(n.Pos(), "bad_step", "give it one of do, wait, parallel, repeat, if, ramp, use, ask, pass, reject, rework", "this step does nothing")
 	}
 	return 0
 }

@@ -142,13 +142,17 @@ func (in *Input) param() *lab.Param {
 func (r *parser) output(e entry) Output {
 	o := Output{Name: e.key, Pos: e.pos}
 	r.name("output", e.key, e.pos)
-	f := r.Map(e.node, "protocol output", "unit", "type", "choices", "table", "image", "from", "required", "about")
+	f := r.Map(e.node, "protocol output", "unit", "type", "choices", "table", "image", "from", "rows", "of", "required", "about")
 	if e.node.Kind() != strict.Map {
 		return o // reported
 	}
 	o.About = r.text(f.Get("about"), "about", maxAbout)
 	o.Type = r.typeOf(f, "output "+e.key, "unit", "type", "choices", "table", "image")
 	o.Required = r.Bool(f.Get("required"))
+	r.rows(&o, f)
+	if f.Get("rows") != nil || f.Get("of") != nil {
+		return o
+	}
 	if n := f.Require("from"); n != nil {
 		o.from = r.source(n)
 	}

@@ -206,6 +206,7 @@ func (r *parser) useRoles(s *Step, n *strict.Node) bool {
 			r.add(at, "role_unfilled", "", "role %s of %s holds %s; %s here holds %s", want.Name, s.Use.Protocol.Name, sayHolds(want.Holds), mine, sayHolds(have.Holds))
 		}
 		s.Use.roles[want.Name] = mine
+		have.Ranges = append(have.Ranges, want.Ranges...)
 	}
 	return len(r.Issues) == before
 }
@@ -257,6 +258,10 @@ func (r *parser) inline(s *Step, file string, data []byte, depth int) {
 	f := r.Map(root, "protocol file")
 	if c := f.Get("cleanup"); c != nil {
 		r.add(s.Pos, "bad_protocol", "put its cleanup into steps, or into the cleanup here", "%s has a cleanup; a protocol that is used has none", s.Use.Protocol.Name)
+		return
+	}
+	if len(s.Use.Protocol.Samples) > 0 {
+		r.add(s.Pos, "bad_protocol", "", "%s names samples; a protocol that is used has none of its own", s.Use.Protocol.Name)
 		return
 	}
 	r.frame = &frame{s, r.frame}
@@ -334,6 +339,9 @@ func (r *parser) checkUse(s *Step, at *place) {
 	inner.at = len(inner.steps)
 	for i := range s.Use.Protocol.Outputs {
 		o := s.Use.Protocol.Outputs[i]
+		if o.Rows != nil {
+			continue // a table is collected by the run as a whole
+		}
 		o.From = r.typed("output "+o.Name, o.from, &scope{at: inner, values: true, outputs: true}, o.Type)
 		s.Use.Outputs = append(s.Use.Outputs, o)
 		s.Use.results = append(s.Use.results, -1)

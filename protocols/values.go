@@ -22,6 +22,7 @@ type Values struct {
 	env     expr.Env
 	states  map[*expr.Program]*expr.State // programs that remember: rate, mean, held
 	watched map[int][]*expr.Program       // … by the slots that they read
+	tables  map[*Rows]*lab.TableData      // what repeats have filled
 }
 
 // NewValues makes the values of a run that has not begun.
@@ -44,7 +45,7 @@ func (pl *Plan) NewValues() *Values {
 // givens are the values that are known before a run, without memories.
 func (pl *Plan) givens() *Values {
 	p := pl.Protocol
-	v := &Values{plan: pl, env: expr.Env{Slots: make([]lab.Reading, len(p.slots))}, states: map[*expr.Program]*expr.State{}, watched: map[int][]*expr.Program{}}
+	v := &Values{plan: pl, env: expr.Env{Slots: make([]lab.Reading, len(p.slots))}, states: map[*expr.Program]*expr.State{}, watched: map[int][]*expr.Program{}, tables: map[*Rows]*lab.TableData{}}
 	for i := range p.slots {
 		if p.slots[i].Kind == InputSlot {
 			v.env.Slots[i] = expr.Given(pl.Inputs[p.slots[i].Input])
@@ -210,6 +211,7 @@ func (v *Values) BeginIteration(now time.Time, s *Step, i int) {
 // EndIteration ends it: last becomes previous, and what the body gave becomes
 // last.
 func (v *Values) EndIteration(now time.Time, s *Step) {
+	v.collect(now, s)
 	if s.iter == nil {
 		return
 	}
@@ -256,7 +258,12 @@ func (v *Values) Outputs(now time.Time) (map[string]lab.Value, lab.Issues) {
 	var issues lab.Issues
 	for i := range v.plan.Protocol.Outputs {
 		o := &v.plan.Protocol.Outputs[i]
-		x := o.From.Value(nil, &v.env)
+		x := lab.Value{}
+		if o.Rows != nil {
+			x = v.table(o.Rows)
+		} else {
+			x = o.From.Value(nil, &v.env)
+		}
 		if x.Usable() {
 			conformed, err := o.Type.Conform(x)
 			if err == nil {
@@ -267,7 +274,10 @@ func (v *Values) Outputs(now time.Time) (map[string]lab.Value, lab.Issues) {
 			continue
 		}
 		if o.Required {
-			used := o.From.Used(&v.env)
+			var used []lab.Used
+			if o.From != nil {
+				used = o.From.Used(&v.env)
+			}
 			issues = append(issues, lab.Issue{Code: "output_missing", Path: "outputs." + o.Name, Inputs: used, Hint: why(used),
 				Say: fmt.Sprintf("output %s has no value", o.Name)}.At(o.Pos))
 		}

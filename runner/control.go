@@ -45,6 +45,13 @@ func (c *Core) control(now time.Time, e ControlAsked) {
 			return
 		}
 		reply.OK, reply.Say = c.end(now, r, e)
+	case messages.ControlAnswer:
+		r := c.runs[e.Control.Run]
+		if r == nil {
+			reply.Say = fmt.Sprintf("there is no run %q", e.Control.Run)
+			return
+		}
+		reply.OK, reply.Say, reply.Issues = c.answer(now, r, pr, e)
 	case messages.ControlRelease:
 		r := c.runs[e.Control.Run]
 		switch {

@@ -216,10 +216,11 @@ func (c *Core) Runs(principal string) []messages.RunInfo {
 			i.Step = r.machine.Where()
 		}
 		i.Position = 1 + slices.Index(c.queue, r) // 0 where it does not wait
-		if r.state == Held && r.machine != nil && r.machine.hold != nil {
-			t := r.machine.hold.until
+		if r.state == Held && r.machine != nil && !r.machine.HeldUntil().IsZero() {
+			t := r.machine.HeldUntil()
 			i.HeldUntil = &t
 		}
+		i.Asks = r.asks()
 		if !r.ended.IsZero() {
 			t := r.ended
 			i.Ended = &t

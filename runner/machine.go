@@ -71,6 +71,7 @@ type (
 	DoCommand struct {
 		Command lab.Command
 		Finally bool
+		Sample  *protocols.Sample // that the step is about; nil: none is named
 	}
 	// Measured: a step gave values.
 	Measured struct {
@@ -81,17 +82,29 @@ type (
 		State   lab.State
 		Ref     lab.Ref
 		Say     string
+		Sample  *protocols.Sample // that the step is about; nil: none is named
 	}
+	// Stuck: a step has failed and its protocol wants a person to look; nothing
+	// new is done until a GoOn, or the instant.
+	Stuck struct {
+		Step, Why string
+		Until     time.Time
+	}
+	// Freed: nobody came; the run is no longer held.
+	Freed struct{}
 	// Ended: the run is over; nothing more will come.
 	Ended struct {
 		Exit, Reason, Rule string
 		Outputs            map[string]lab.Value
-		Consequence        protocols.Consequence // for what was being made; empty: it ended well
+		Consequence        protocols.Consequence         // for what was being made; empty: it ended well
+		Judged             map[string]protocols.StepKind // what became of samples, as far as it was said
 	}
 )
 
 func (DoCommand) machineAction() {}
 func (Measured) machineAction()  {}
+func (Stuck) machineAction()     {}
+func (Freed) machineAction()     {}
 func (Ended) machineAction()     {}
 
 const (
@@ -128,6 +141,9 @@ type Machine struct {
 	exposures int
 	wants     map[lab.PropertyID]bool
 	hold      *held
+	stuck     []*policyNode       // failed steps that wait for a person; the first one's time counts
+	asks      map[string]*askNode // by path
+	judged    map[string]protocols.StepKind
 	end       *Abort // why it ends, if not by reaching the end
 	afterward []string
 	outcome   protocols.Consequence // of the failure that ended it
@@ -142,7 +158,8 @@ type held struct {
 
 // NewMachine makes the machine of a run.
 func NewMachine(run string, plan *protocols.Plan, ids lab.IDs, b Bounds) *Machine {
-	m := &Machine{run: run, plan: plan, ids: ids, bounds: b, values: plan.NewValues(), live: map[string]*doNode{}, stops: map[string]bool{}, wants: map[lab.PropertyID]bool{}}
+	m := &Machine{run: run, plan: plan, ids: ids, bounds: b, values: plan.NewValues(), live: map[string]*doNode{}, stops: map[string]bool{}, wants: map[lab.PropertyID]bool{},
+		asks: map[string]*askNode{}, judged: map[string]protocols.StepKind{}}
 	for _, id := range plan.AllReads() {
 		m.wants[id] = true
 	}
@@ -185,6 +202,11 @@ func (m *Machine) Step(now time.Time, ev MachineEvent) []MachineAction {
 		m.holdOn(now, e)
 	case GoOn:
 		m.hold = nil
+		m.unstick(true)
+	case Answered:
+		if n := m.asks[e.Step]; n != nil && n.answer == nil {
+			n.answer = &e
+		}
 	}
 	m.advance(now)
 	return m.actions
@@ -197,6 +219,8 @@ func (m *Machine) Next() time.Time {
 	switch {
 	case m.hold != nil:
 		next = m.hold.until
+	case len(m.stuck) > 0:
+		next = m.stuck[0].until
 	case m.root != nil:
 		next = m.root.next()
 	}
@@ -224,7 +248,7 @@ func (m *Machine) holdOn(now time.Time, e Hold) {
 
 // abort turns to the end: whatever is under way is stopped and awaited first.
 func (m *Machine) abort(now time.Time, a Abort) {
-	m.hold = nil
+	m.hold, m.stuck = nil, nil
 	switch m.stage {
 	case over, inFinally:
 		return // the finally is what an abort leads to
@@ -264,6 +288,13 @@ func (m *Machine) advance(now time.Time) {
 		}
 		m.abort(now, Abort{Reason: fmt.Sprintf("held by %s until its time was up: %s", h.rule, h.reason), Rule: h.rule, Exit: messages.ExitAbort, Trip: true})
 	}
+	if len(m.stuck) > 0 {
+		if now.Before(m.stuck[0].until) {
+			return
+		}
+		m.unstick(false)
+		m.do(Freed{})
+	}
 	for m.stage != over && m.stage != notBegun {
 		if m.stage == draining {
 			if len(m.live)+len(m.stops) > 0 && now.Before(m.drainBy) {
@@ -281,6 +312,27 @@ func (m *Machine) advance(now time.Time) {
 		}
 		m.turn(now, st, why)
 	}
+}
+
+// unstick lets the steps that wait for a person go on: as if they had been
+// skipped, or as their policy says where nobody came.
+func (m *Machine) unstick(released bool) {
+	for _, n := range m.stuck {
+		n.looked, n.released = true, released
+	}
+	m.stuck = nil
+}
+
+// HeldUntil is when a held run ends by itself, or goes on without a person; zero
+// where it is not held.
+func (m *Machine) HeldUntil() time.Time {
+	switch {
+	case m.hold != nil:
+		return m.hold.until
+	case len(m.stuck) > 0:
+		return m.stuck[0].until
+	}
+	return time.Time{}
 }
 
 // turn goes from one stage to the next.
@@ -314,7 +366,7 @@ func (m *Machine) rule() string {
 // finish evaluates the outputs and ends the run.
 func (m *Machine) finish(now time.Time) {
 	m.stage = over
-	e := Ended{Exit: messages.ExitSuccess}
+	e := Ended{Exit: messages.ExitSuccess, Judged: m.judged}
 	outputs, issues := m.values.Outputs(now)
 	e.Outputs = outputs
 	switch {

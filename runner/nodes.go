@@ -2,6 +2,7 @@ package runner
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"labgate/lab"
@@ -46,6 +47,10 @@ func nodeOf(s *protocols.Step) node {
 		return &policyNode{step: s, inner: &ifNode{step: s}}
 	case protocols.Use:
 		return &policyNode{step: s, inner: &useNode{step: s}}
+	case protocols.Ask:
+		return &policyNode{step: s, inner: &askNode{step: s}}
+	case protocols.Pass, protocols.Reject, protocols.Rework:
+		return &policyNode{step: s, inner: &judgeNode{step: s}}
 	}
 	return &policyNode{step: s, inner: &doNode{step: s}}
 }
@@ -56,9 +61,17 @@ type policyNode struct {
 	inner   node
 	instead bool   // its own try has failed: inner is the other steps
 	by      string // the interlock behind the failure
+
+	why      string    // it has failed, and a person may look at it
+	until    time.Time // for how long; zero: it waits for its turn
+	looked   bool      // the time is over, or a person has let it go on
+	released bool
 }
 
 func (n *policyNode) tick(m *Machine, now time.Time) (status, string) {
+	if n.why != "" {
+		return n.held(m, now)
+	}
 	st, why := n.inner.tick(m, now)
 	if st == failed && !n.instead && len(n.step.OnError.Steps) > 0 {
 		n.inner, n.instead = m.sequence(n.step.OnError.Steps), true
@@ -67,6 +80,33 @@ func (n *policyNode) tick(m *Machine, now time.Time) (status, string) {
 	if st != failed {
 		return st, why
 	}
+	if n.step.OnError.Hold > 0 {
+		n.why = why
+		return n.held(m, now)
+	}
+	return n.then(m, now, why)
+}
+
+// held waits for a person, for the time that the protocol gives.
+func (n *policyNode) held(m *Machine, now time.Time) (status, string) {
+	switch {
+	case n.looked && n.released && n.step.OnError.Then != protocols.Continue:
+		m.values.Skip(now, n.step)
+		return ended, ""
+	case n.looked && n.released:
+		return ended, ""
+	case n.looked:
+		return n.then(m, now, n.why)
+	case n.until.IsZero():
+		n.until = now.Add(n.step.OnError.Hold)
+		m.stuck = append(m.stuck, n)
+		m.do(Stuck{n.step.Path, n.why, n.until})
+	}
+	return waiting, ""
+}
+
+// then is what the policy says in the end.
+func (n *policyNode) then(m *Machine, now time.Time, why string) (status, string) {
 	switch n.step.OnError.Then {
 	case protocols.Skip:
 		m.values.Skip(now, n.step)
@@ -81,10 +121,31 @@ func (n *policyNode) tick(m *Machine, now time.Time) (status, string) {
 	return failed, why
 }
 
-func (n *policyNode) next() time.Time                  { return n.inner.next() }
-func (n *policyNode) cancel(m *Machine, now time.Time) { n.inner.cancel(m, now) }
-func (n *policyNode) where() []string                  { return n.inner.where() }
-func (n *policyNode) rule() string                     { return n.by }
+func (n *policyNode) next() time.Time {
+	if n.why != "" {
+		return time.Time{} // the machine looks after it
+	}
+	return n.inner.next()
+}
+
+func (n *policyNode) cancel(m *Machine, now time.Time) {
+	n.inner.cancel(m, now)
+	if before := len(m.stuck); before > 0 {
+		m.stuck = slices.DeleteFunc(m.stuck, func(x *policyNode) bool { return x == n })
+		if len(m.stuck) == 0 {
+			m.do(Freed{})
+		}
+	}
+}
+
+func (n *policyNode) where() []string {
+	if n.why != "" {
+		return []string{n.step.Path}
+	}
+	return n.inner.where()
+}
+
+func (n *policyNode) rule() string { return n.by }
 
 // seqNode is steps one after the other.
 type seqNode struct {
@@ -145,6 +206,7 @@ type doNode struct {
 	tries   int
 	retryAt time.Time
 	finally bool
+	sample  *protocols.Sample
 	by      string
 
 	cancelled bool // nothing waits for its outcome any more; it is told of when it comes
@@ -152,6 +214,9 @@ type doNode struct {
 
 func (n *doNode) tick(m *Machine, now time.Time) (status, string) {
 	if n.cmd == nil {
+		if len(m.stuck) > 0 && !n.finally {
+			return waiting, "" // a person is to look first
+		}
 		if now.Before(n.retryAt) {
 			return waiting, ""
 		}
@@ -203,7 +268,8 @@ func (n *doNode) send(m *Machine, now time.Time) string {
 	n.tries++
 	n.cmd = &lab.Command{ID: m.ids.New(now), Target: target, Args: args, Run: m.run, Step: n.step.Path, NotAfter: now.Add(commandLife)}
 	m.live[n.cmd.ID] = n
-	m.do(DoCommand{*n.cmd, n.finally})
+	n.sample = m.values.SampleOf(n.step)
+	m.do(DoCommand{*n.cmd, n.finally, n.sample})
 	return ""
 }
 
@@ -214,7 +280,7 @@ func (n *doNode) measured(m *Machine, now time.Time, o *lab.Outcome) string {
 		return fmt.Sprintf("step %s: %v", n.step.Path, err)
 	}
 	if len(data) > 0 {
-		m.do(Measured{Step: n.step.Path, Command: o.Command, Source: n.cmd.Target.String(), Data: data, State: o.State, Ref: n.ref, Say: o.Say})
+		m.do(Measured{Step: n.step.Path, Command: o.Command, Source: n.cmd.Target.String(), Data: data, State: o.State, Ref: n.ref, Say: o.Say, Sample: n.sample})
 	}
 	return ""
 }
@@ -225,7 +291,7 @@ func (n *doNode) report(m *Machine, o *lab.Outcome) {
 	if o.Amount != nil {
 		data["amount"] = lab.NumberValue(*o.Amount)
 	}
-	m.do(Measured{Step: n.step.Path, Command: o.Command, Source: n.step.Role + "." + n.step.Command, Data: data, State: o.State, Ref: n.ref, Say: o.Say})
+	m.do(Measured{Step: n.step.Path, Command: o.Command, Source: n.step.Role + "." + n.step.Command, Data: data, State: o.State, Ref: n.ref, Say: o.Say, Sample: n.sample})
 }
 
 func (n *doNode) next() time.Time {
@@ -249,7 +315,7 @@ func (n *doNode) cancel(m *Machine, now time.Time) {
 	stop.Command = n.step.Spec.StopsWith
 	id := m.ids.New(now)
 	m.stops[id] = true
-	m.do(DoCommand{lab.Command{ID: id, Target: stop, Run: m.run, Step: n.step.Path, NotAfter: now.Add(commandLife)}, true})
+	m.do(DoCommand{lab.Command{ID: id, Target: stop, Run: m.run, Step: n.step.Path, NotAfter: now.Add(commandLife)}, true, n.sample})
 }
 
 // late tells of the outcome of a command that was cancelled: the part of a

@@ -45,12 +45,13 @@ type run struct {
 	commands  map[string]*runCommand
 	doubts    []string
 	outputs   map[string]lab.Value
-	events    map[string]int // by descriptor
-	abort     *Abort         // asked before there were leases
-	held      bool           // found unfinished after a restart
-	rules     string         // hash of the rules that its verdict was by
-	holds     []string       // rules that hold it and are latched still, as far as is known
-	restored  bool           // accepted before a restart and not begun: it waits for held runs to be ended by a person
+	events    map[string]int  // by descriptor
+	abort     *Abort          // asked before there were leases
+	held      bool            // found unfinished after a restart
+	rules     string          // hash of the rules that its verdict was by
+	holds     []string        // rules that hold it and are latched still, as far as is known
+	answered  map[string]bool // ask steps whose answer is being made durable
+	restored  bool            // accepted before a restart and not begun: it waits for held runs to be ended by a person
 }
 
 // runCommand is a command that a run waits for.
@@ -62,7 +63,7 @@ type runCommand struct {
 }
 
 func newRun(id, principal string, p *proposal, plan *protocols.Plan, now time.Time) *run {
-	r := &run{id: id, principal: principal, proposal: p, plan: plan, state: Queued, queued: now, tryAt: now, leases: map[string]uint64{}, commands: map[string]*runCommand{}, events: map[string]int{}}
+	r := &run{id: id, principal: principal, proposal: p, plan: plan, state: Queued, queued: now, tryAt: now, leases: map[string]uint64{}, commands: map[string]*runCommand{}, events: map[string]int{}, answered: map[string]bool{}}
 	if p.NotAfter != nil {
 		r.notAfter = *p.NotAfter
 	}
@@ -233,7 +234,7 @@ func (c *Core) begin(now time.Time, r *run) {
 	}
 	start := messages.RunStart{UID: r.id, Principal: r.principal, Proposal: r.proposal.ID, Campaign: r.proposal.Campaign,
 		Protocol: messages.ProtocolRef{Name: r.plan.Protocol.Name, Version: r.plan.Protocol.Version, Hash: r.plan.Protocol.Hash}, Inputs: r.plan.Inputs, Roles: roles,
-		Hypothesis: r.proposal.Hypothesis, Predicts: r.proposal.Predicts, Labels: r.proposal.Labels, Samples: r.proposal.Samples,
+		Hypothesis: r.proposal.Hypothesis, Predicts: r.proposal.Predicts, Labels: r.proposal.Labels, Samples: r.allSamples(), Lots: r.lots(),
 		Hashes: messages.Hashes{Protocol: r.plan.Protocol.Hash, Plan: r.plan.Hash, Lab: c.o.Lab.Hash, Rules: c.rulesOf(r)}}
 	// That the run has begun is durable before its first command: else a crash
 	// in between would leave a run that looks as if it had never begun, and it
@@ -266,11 +267,15 @@ func (c *Core) document(now time.Time, r *run, doc any) {
 	case messages.RunStop:
 		kind = messages.KindRunStop
 	}
+	en := c.entry(now, kind, r.principal, r, doc)
+	if ev, ok := doc.(messages.RunEvent); ok && len(ev.Samples) > 0 {
+		en.Samples = ev.Samples
+	}
 	c.append(func(_ time.Time, _ []lab.Ref, err error) {
 		if err == nil {
 			c.do(Publish{r.principal, r.id, doc})
 		}
-	}, c.entry(now, kind, r.principal, r, doc))
+	}, en)
 }
 
 // runTick renews leases, asks for late outcomes, and lets the machine's time
@@ -302,6 +307,18 @@ func (c *Core) stepMachine(now time.Time, r *run, ev MachineEvent) {
 			c.sendCommand(now, r, a)
 		case Measured:
 			c.measured(now, r, a)
+		case Asked:
+			c.askedPerson(now, r, a)
+		case Told:
+			c.told(now, r, a)
+		case Judged:
+			c.judged(now, r, a)
+		case Stuck:
+			c.stuck(now, r, a)
+		case Freed:
+			if r.state == Held && len(r.holds) == 0 {
+				r.state, r.say = Running, ""
+			}
 		case Ended:
 			c.endRun(now, r, a)
 		}
@@ -315,7 +332,7 @@ func (c *Core) sendCommand(now time.Time, r *run, a DoCommand) {
 	c.byCmd[a.Command.ID] = r
 	c.do(Command{gw, messages.Command{ID: a.Command.ID, Instrument: in, Component: a.Command.Target.Component, Command: a.Command.Target.Command, Args: a.Command.Args,
 		Principal: r.principal, Run: r.id, Campaign: r.proposal.Campaign, Step: a.Command.Step, Lease: r.leases[in], Finally: a.Finally, NotAfter: a.Command.NotAfter,
-		Samples: r.proposal.Samples, Labels: r.proposal.Labels}})
+		Samples: r.samples(a.Sample), Labels: r.labels(a.Sample)}})
 }
 
 // commandReplied: a refusal is an outcome; an acceptance only says that one
@@ -443,7 +460,7 @@ func (c *Core) measured(now time.Time, r *run, a Measured) {
 		}
 	}
 	c.document(now, r, messages.RunEvent{UID: c.o.IDs.New(now), Descriptor: r.id + "/" + a.Step, RunStart: r.id, SeqNum: r.events[a.Step],
-		Step: a.Step, Command: a.Command, Data: a.Data, Outcome: a.State, Ref: a.Ref, Say: a.Say})
+		Step: a.Step, Command: a.Command, Data: a.Data, Outcome: a.State, Ref: a.Ref, Say: a.Say, Samples: sampleIDs(a.Sample)})
 }
 
 func dataKey(v lab.Value, source string) messages.DataKey {
@@ -469,6 +486,12 @@ func (c *Core) endRun(now time.Time, r *run, a Ended) {
 		Scores: scores(r.proposal.Predicts, a.Outputs), Seconds: now.Sub(r.started).Seconds(), Started: r.started}
 	if r.started.IsZero() {
 		stop.Seconds, stop.Started = 0, r.queued
+	}
+	for name, kind := range a.Judged {
+		if stop.Samples == nil {
+			stop.Samples = map[string]string{}
+		}
+		stop.Samples[name] = kind.String()
 	}
 	c.document(now, r, stop)
 	c.releaseAll(r)

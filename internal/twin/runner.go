@@ -142,7 +142,12 @@ func (r *runnerPart) envelope(kind string) messages.Envelope {
 func (r *runnerPart) publish(a runner.Publish) {
 	t := r.t
 	run := func(doc any) {
-		t.network.carry("runner", "run/"+a.Run, messages.Body(doc), func([]byte) { t.documents[a.Run] = append(t.documents[a.Run], doc) })
+		t.network.carry("runner", "run/"+a.Run, messages.Body(doc), func([]byte) {
+			t.documents[a.Run] = append(t.documents[a.Run], doc)
+			if t.o.Told != nil {
+				t.o.Told(a.Run, doc)
+			}
+		})
 	}
 	switch d := a.Document.(type) {
 	case messages.Verdict:

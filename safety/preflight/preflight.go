@@ -133,7 +133,7 @@ func (w *walk) list(steps []*protocols.Step, st state) {
 // is after it may be as if it had not begun.
 func (w *walk) step(s *protocols.Step, st state) {
 	var before state
-	if s.OnError.Then != protocols.Abort || len(s.OnError.Steps) > 0 {
+	if s.OnError.GoesOn() {
 		before = slices.Clone(st)
 	}
 	switch s.Kind {
