@@ -57,6 +57,9 @@ func (r *parser) distinct() {
 	for i := range r.p.Samples {
 		s := &r.p.Samples[i]
 		if first, ok := names[s.Name]; ok {
+			if first.what == "the sample" {
+				continue // reported
+			}
 			r.add(s.Pos, "shadowed_name", "rename one of them", "sample %q has the name of %s at %s", s.Name, first.what, first.pos)
 			continue
 		}

@@ -27,12 +27,15 @@ func FuzzProtocol(f *testing.F) {
 		}
 		f.Add(data)
 	}
-	for _, text := range []string{growing, waiting, hashed, withInputs} {
+	for _, text := range []string{growing, waiting, hashed, withInputs, asking} {
 		f.Add([]byte(text))
 	}
-	c := demoLab(f)
+	for _, data := range folder(f, "testdata/library") {
+		f.Add(data)
+	}
+	c, library := demoLab(f), protocols.Files(folder(f, "testdata/library"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, issues := protocols.Parse("fuzz.yaml", data, c.Classes)
+		p, issues := protocols.Parse("fuzz.yaml", data, c.Classes, library)
 		if (p == nil) != (len(issues) > 0) {
 			t.Fatalf("%v, %v", p, issues)
 		}
@@ -44,7 +47,7 @@ func FuzzProtocol(f *testing.F) {
 		if p == nil {
 			return
 		}
-		again, issues := protocols.Parse("fuzz.yaml", data, c.Classes)
+		again, issues := protocols.Parse("fuzz.yaml", data, c.Classes, library)
 		if len(issues) > 0 || again.Hash != p.Hash || p.Hash == "" {
 			t.Fatalf("parsed again: %v, %s and %s", issues, p.Hash, again.Hash)
 		}
@@ -52,13 +55,14 @@ func FuzzProtocol(f *testing.F) {
 		for _, in := range p.Inputs {
 			switch {
 			case in.Default != nil:
-			case in.Min != nil:
-				given[in.Name] = *in.Min
-			case in.Type.Kind == lab.Enum:
-				given[in.Name] = lab.EnumValue(in.Type.Enum[0])
+			default:
+				given[in.Name] = someValue(&in)
 			}
 		}
 		inputs, _ := p.CheckInputs(given)
+		if all, issues := protocols.BindAll(p, c.Lab); (all == nil) != (len(issues) > 0) {
+			t.Fatalf("%v, %v", all, issues)
+		}
 		pl, issues := protocols.Bind(p, c.Lab, inputs)
 		if (pl == nil) != (len(issues) > 0) {
 			t.Fatalf("%v, %v", pl, issues)
@@ -69,13 +73,44 @@ func FuzzProtocol(f *testing.F) {
 	})
 }
 
+// someValue is one that an input may have, where that can be seen at once.
+func someValue(in *protocols.Input) lab.Value {
+	switch {
+	case in.Min != nil:
+		return *in.Min
+	case in.Max != nil:
+		return *in.Max
+	case in.Type.Kind == lab.Enum:
+		return lab.EnumValue(in.Type.Enum[0])
+	case in.Type.Kind == lab.Bool:
+		return lab.BoolValue(true)
+	case in.Type.Kind == lab.Integer:
+		return lab.IntegerValue(1)
+	}
+	return lab.NumberValue(lab.Quantity{Value: 1, Unit: in.Type.Unit})
+}
+
 // rush evaluates everything in a plan once, without any reading.
 func rush(pl *protocols.Plan) {
 	v, now := pl.NewValues(), time.Unix(1e9, 0)
 	pl.Protocol.Walk(func(s *protocols.Step) {
+		v.SampleOf(s)
 		switch s.Kind {
 		case protocols.Do:
 			v.Args(now, s)
+		case protocols.Ask:
+			given := map[string]lab.Value{}
+			for i := range s.Answers {
+				given[s.Answers[i].Name] = someValue(&s.Answers[i])
+			}
+			if answers, issues := s.CheckAnswers(given); len(issues) == 0 {
+				v.Answered(now, s, answers)
+			}
+		case protocols.If:
+			v.Until(now, s)
+		case protocols.Use:
+			v.Let(now, s)
+			v.Returned(now, s)
 		case protocols.Wait:
 			v.Watch(now, s).Check(now)
 		case protocols.Repeat:

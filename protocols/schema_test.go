@@ -52,7 +52,7 @@ func fromYAML(t testing.TB, data []byte) any {
 func TestSchemaTakesTheLibrary(t *testing.T) {
 	s := schemaOf(t, protocols.Schema)
 	files := protocols.Library()
-	files["rinse.yaml"] = []byte(rinse)
+	files["rinse.yaml"], files["asking.yaml"] = []byte(rinse), []byte(asking)
 	files["outer.yaml"] = []byte(using(t, "  - {id: clean, use: rinse@1.0.0, hash: HASH, with: {volume: = amount / 2}, roles: {pump: citrate}}\n"))
 	for name, data := range files {
 		if err := s.Validate(fromYAML(t, data)); err != nil {

@@ -64,8 +64,11 @@ func (r *parser) step(n *strict.Node, path, id string, depth int) *Step {
 		return nil
 	}
 	what := kind.String() + " step"
-	if kind == If {
+	switch kind {
+	case If:
 		what = "step with if"
+	case Ask:
+		what = "step that asks"
 	}
 	f := r.Map(n, what, stepKeys[kind]...)
 	s := &Step{ID: id, Kind: kind, Pos: n.Pos(), index: len(r.p.steps)}
