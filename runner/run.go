@@ -510,7 +510,7 @@ func scores(predicts map[string]messages.Prediction, outputs map[string]lab.Valu
 	for n, p := range predicts {
 		v, ok := outputs[n]
 		u, err := lab.ParseUnit(p.Unit)
-		if !ok || err != nil || v.Kind != lab.Number {
+		if !ok || err != nil || v.Kind != lab.Number && v.Kind != lab.Integer {
 			continue
 		}
 		q, err := v.Quantity().In(u)
