@@ -85,6 +85,11 @@ func Runs(w io.Writer, runs []messages.RunInfo, st *messages.Status) error {
 	if len(runs) == 0 {
 		fmt.Fprintln(w, "no runs yet")
 	}
+	for _, r := range runs {
+		for _, x := range r.Asks {
+			fmt.Fprintf(w, "ASKED     %s: %s\n          by %s, until %s: labgate answer %s %s%s\n", x.Step, x.Text, x.By, x.Until.Local().Format("2006-01-02 15:04:05"), r.Run, x.Step, wanted(x.Gives))
+		}
+	}
 	if st == nil {
 		return nil
 	}
@@ -104,6 +109,16 @@ func Runs(w io.Writer, runs []messages.RunInfo, st *messages.Status) error {
 		}
 	}
 	return nil
+}
+
+// wanted is what an answer has to hold, as the command line takes it.
+func wanted(list []messages.AskedFor) (s string) {
+	for _, x := range list {
+		if x.Default == nil {
+			s += fmt.Sprintf(" --value %s=…", x.Name)
+		}
+	}
+	return s
 }
 
 // Entry writes a journal entry on one line.
