@@ -259,9 +259,16 @@ func TestInstrumentsGoneAndBack(t *testing.T) {
 	eventually(t, "no instrument answers", func() bool { return answering() == 0 })
 	eventually(t, "what can't be known trips", func() bool { return strings.Contains(l.latched(), "runaway") })
 	wantIn(t, "runs", l.must(exitDone, "runs").stdout, "LINK      room does not answer", "LINK      pump_a does not answer", "LINK      reactor does not answer", "runaway tripped: reactor_temperature > 95 degC is unknown for 3 s")
-	wantIn(t, "submit", l.must(exitRefused, "submit", "coat-films").stdout, "cell is not connected")
+	waits := l.submit("coat-films") // for its instruments, until the stop empties the queue
+	waits.says("accepted as run")
+	if r := l.newestRun(); r.State != "queued" {
+		t.Errorf("a run whose instruments are gone: %+v", r)
+	}
 	if r := l.must(exitRefused, "stop"); !strings.Contains(r.stderr, "instruments are NOT confirmed to be safe") {
 		t.Errorf("a stop of instruments that are gone: %v", r)
+	}
+	if r := waits.wait(); r.code != exitRefused || !strings.Contains(r.stdout, "stopped by") {
+		t.Errorf("the run that waited: %v", r)
 	}
 	l.startSim()
 	eventually(t, "every instrument answers again", func() bool { return answering() == 9 })
