@@ -243,7 +243,7 @@ func (c *Core) watch(now time.Time, cmd *command) {
 	if cmd.sent.IsZero() || cmd.phase != watching && cmd.phase != stopping || cmd.spec.doneWhen == nil {
 		return
 	}
-	env := cmd.spec.env(now, cmd.sent, cmd.Args, c.engine.Reading, cmd.before)
+	env := cmd.spec.env(now, cmd.sent, cmd.Args, c.readingOf(cmd), cmd.before)
 	if cmd.spec.doneWhen.Truth(nil, env) == expr.True {
 		c.confirm(now, cmd)
 		return
@@ -253,10 +253,22 @@ func (c *Core) watch(now time.Time, cmd *command) {
 	}
 }
 
+// readingOf reads for a command. What was read in another epoch than its own
+// says nothing of it: a device that began anew is at rest, whatever it had done.
+func (c *Core) readingOf(cmd *command) func(lab.PropertyID) lab.Reading {
+	return func(id lab.PropertyID) lab.Reading {
+		r := c.engine.Reading(id)
+		if r.Epoch != 0 && r.Epoch != cmd.epoch {
+			return lab.Reading{}
+		}
+		return r
+	}
+}
+
 // confirm ends a command that did what it was to do.
 func (c *Core) confirm(now time.Time, cmd *command) {
 	o := lab.Outcome{State: lab.Confirmed, Values: map[string]lab.Value{}}
-	env := cmd.spec.env(now, cmd.sent, cmd.Args, c.engine.Reading, cmd.before)
+	env := cmd.spec.env(now, cmd.sent, cmd.Args, c.readingOf(cmd), cmd.before)
 	for _, g := range cmd.spec.Gives {
 		v, ok := cmd.values[g.Name]
 		if p := cmd.spec.gives[g.Name]; p != nil {

@@ -387,6 +387,14 @@ func TestEpochChanges(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
+	t.Run("its readings come first", func(t *testing.T) {
+		s := inPhase(t, "watching")
+		s.epoch["pump_a"]++
+		s.set("pump_a.running = false", "pump_a.dispensed = 1.1 mL")
+		s.read() // a device that began anew is at rest, whatever it had done
+		s.step(gateway.LinkUp{Instrument: "pump_a", Epoch: s.epoch["pump_a"]})
+		s.isState("c1", lab.InDoubt, lab.KindOutcomeUnknown)
+	})
 	t.Run("the same epoch", func(t *testing.T) {
 		s := inPhase(t, "watching")
 		s.step(gateway.LinkLost{Instrument: "pump_a", Say: "no carrier"})

@@ -283,6 +283,20 @@ func TestClaimsOfOneCommand(t *testing.T) {
 	d.allowed(d.decide(at(9), dose))
 }
 
+// A reading frees a zone from what is over, and not from what is under way.
+func TestClaimUnderWay(t *testing.T) {
+	d := newDesk(t, field)
+	d.run(at(1), move)
+	second, x := d.ask(at(2), "", "", move)
+	d.allowed(x)
+	d.see(at(3), "stage.moving = false")
+	d.only(d.decide(at(4), capture), "field")
+	d.engine.Done(at(5), second, safety.AllDone, nil)
+	d.only(d.decide(at(6), capture), "field")
+	d.see(at(7), "stage.moving = false")
+	d.allowed(d.decide(at(8), capture))
+}
+
 // A restored command claims too, and lets go as it would have.
 func TestRestoredClaims(t *testing.T) {
 	d := newDesk(t, field)

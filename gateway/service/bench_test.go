@@ -96,7 +96,17 @@ func startSpeed(b *testing.B, instruments int) *speed {
 // startWith is startSpeed for a lab and devices of one's own, by instrument.
 func startWith(b *testing.B, cfg *configs.Config, device func(instrument string) memory.Device) *speed {
 	b.Helper()
-	s := &speed{B: b, cfg: cfg, ids: wall.NewIDs(), waits: map[string]chan messages.Outcome{}}
+	s, end := startRound(b, cfg, device)
+	b.Cleanup(end)
+	return s
+}
+
+// startRound is startWith, ended by the caller.
+func startRound(b *testing.B, cfg *configs.Config, device func(instrument string) memory.Device) (s *speed, end func()) {
+	b.Helper()
+	var ends []func()
+	later := func(f func()) { ends = append(ends, f) }
+	s = &speed{B: b, cfg: cfg, ids: wall.NewIDs(), waits: map[string]chan messages.Outcome{}}
 	dir, name := b.TempDir(), s.cfg.Lab.Name
 	keys := map[string][]byte{}
 	pub := map[string]string{}
@@ -111,20 +121,20 @@ func startWith(b *testing.B, cfg *configs.Config, device func(instrument string)
 	if s.server, err = bus.StartServer(b.Context(), bus.ServerOptions{Lab: name, StoreDir: filepath.Join(dir, "nats"), Port: -1, RunnerKey: pub["runner"], Gateways: map[string]string{"bench": pub["gateway_bench"]}}); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(s.server.Shutdown)
+	later(s.server.Shutdown)
 	connect := func(part string) *bus.Conn {
 		c, err := bus.Connect(b.Context(), bus.ConnOptions{Server: s.server, Seed: keys[part], Name: part, Lab: name})
 		if err != nil {
 			b.Fatal(err)
 		}
-		b.Cleanup(c.Close)
+		later(c.Close)
 		return c
 	}
 	s.runner, s.gateway = connect("runner"), connect("gateway_bench")
 	if s.journal, err = journal.Open(b.Context(), journal.Options{Dir: dir, Lab: name}); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { _ = s.journal.Close() })
+	later(func() { _ = s.journal.Close() })
 	g, err := service.New(b.Context(), service.Options{Lab: s.cfg.Lab, Name: "bench", Rules: s.cfg.Rules, StartBy: time.Now().Add(10 * time.Second),
 		Clock: wall.Clock{}, IDs: s.ids, Bus: s.gateway, Journal: s.journal, Blobs: journal.NewBlobs(dir),
 		Openers: map[lab.LinkKind]drivers.Opener{lab.LinkMemory: func(c drivers.Config) (drivers.Link, error) {
@@ -138,7 +148,7 @@ func startWith(b *testing.B, cfg *configs.Config, device func(instrument string)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx) }()
-	b.Cleanup(func() {
+	later(func() {
 		cancel()
 		if err := <-done; err != nil {
 			b.Error(err)
@@ -147,7 +157,11 @@ func startWith(b *testing.B, cfg *configs.Config, device func(instrument string)
 	if err := s.runner.Handle(b.Context(), bus.Outcome(name, "bench", "*"), s.arrived); err != nil {
 		b.Fatal(err)
 	}
-	return s
+	return s, func() {
+		for i := len(ends) - 1; i >= 0; i-- {
+			ends[i]()
+		}
+	}
 }
 
 func (s *speed) arrived(m lab.Message) {

@@ -146,5 +146,5 @@ func (s *Service) onStop(m lab.Message) {
 	if r.Principal == "" {
 		r.Principal = "unknown"
 	}
-	s.events.Put(gateway.StopAsked{ID: r.ID, Instrument: r.Instrument, Principal: r.Principal, Reason: r.Reason, Reply: s.replyTo(m)})
+	s.stops.Put(gateway.StopAsked{ID: r.ID, Instrument: r.Instrument, Principal: r.Principal, Reason: r.Reason, Reply: s.replyTo(m)})
 }

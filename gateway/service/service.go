@@ -12,6 +12,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -64,6 +65,7 @@ type Service struct {
 	o       Options
 	core    *gateway.Core
 	boot    string
+	stops   *mailbox.Box[gateway.Event] // stops that were asked for: they go before events
 	events  *mailbox.Box[gateway.Event]
 	appends *mailbox.Box[appendRequest]
 	slots   slots
@@ -94,7 +96,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		return nil, err
 	}
 	now := o.Clock.Now()
-	s := &Service{o: o, core: core, boot: o.IDs.New(now), events: mailbox.New[gateway.Event](), appends: mailbox.New[appendRequest](),
+	s := &Service{o: o, core: core, boot: o.IDs.New(now), stops: mailbox.New[gateway.Event](), events: mailbox.New[gateway.Event](), appends: mailbox.New[appendRequest](),
 		owners: map[string]*owner{}, seen: map[lab.PropertyID]time.Time{}, out: newOutbox(),
 		blobs: mailbox.New[storeRequest](), reloads: mailbox.New[reloadRequest](), fatal: make(chan error, 1)}
 	s.slots.readings = map[lab.PropertyID]lab.Reading{}
@@ -179,8 +181,9 @@ func (s *Service) uniqueOwners() []*owner {
 	return list
 }
 
-// runCore is the one goroutine that calls the core. Readings come before any
-// event that was posted after them.
+// runCore is the one goroutine that calls the core. Stops come before anything
+// else, and readings before any event that was posted after them, however many
+// events wait.
 func (s *Service) runCore(ctx context.Context) error {
 	var timer <-chan time.Time
 	for {
@@ -194,32 +197,56 @@ func (s *Service) runCore(ctx context.Context) error {
 			return nil
 		case err := <-s.fatal:
 			return err
+		case <-s.stops.Ready():
 		case <-s.events.Ready():
 		case <-s.slots.ready:
 		case <-timer:
 		}
-		now := s.o.Clock.Now()
 		events := s.events.Take()
-		if samples := s.slots.take(); len(samples) > 0 {
-			s.act(ctx, now, s.core.Step(now, gateway.Readings{Samples: samples}))
-			s.publishReadings(now, samples)
-		}
+		s.urgent(ctx)
 		if len(events) == 0 {
+			now := s.o.Clock.Now()
 			s.act(ctx, now, s.core.Step(now, gateway.Tick{}))
 		}
 		for _, e := range events {
-			now = s.o.Clock.Now()
+			now := s.o.Clock.Now()
 			s.act(ctx, now, s.core.Step(now, e))
+			s.urgent(ctx)
 		}
 	}
 }
 
-// act does what the core asks for. It never blocks.
+// urgent steps with the stops and the readings that wait.
+func (s *Service) urgent(ctx context.Context) {
+	if s.stops.Len() > 0 {
+		for _, e := range s.stops.Take() {
+			now := s.o.Clock.Now()
+			s.act(ctx, now, s.core.Step(now, e))
+		}
+	}
+	if samples := s.slots.take(); len(samples) > 0 {
+		now := s.o.Clock.Now()
+		s.act(ctx, now, s.core.Step(now, gateway.Readings{Samples: samples}))
+		s.publishReadings(now, samples)
+	}
+}
+
+// act does what the core asks for. It never blocks. Stops go before everything
+// else, and their links get the processor before the rest is written down and
+// told of.
 func (s *Service) act(ctx context.Context, now time.Time, actions []gateway.Action) {
+	stops := false
+	for _, a := range actions {
+		if a, ok := a.(gateway.Lane); ok {
+			s.owners[a.Order.Target().Instrument].lane(a)
+			stops = true
+		}
+	}
+	if stops {
+		runtime.Gosched()
+	}
 	for _, a := range actions {
 		switch a := a.(type) {
-		case gateway.Lane:
-			s.owners[a.Order.Target().Instrument].lane(a)
 		case gateway.Send:
 			s.owners[a.Command.Target.Instrument].send(a)
 		case gateway.Refresh:
@@ -375,6 +402,9 @@ func (s *slots) put(samples []lab.Sample) {
 func (s *slots) take() []lab.Sample {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.order) == 0 {
+		return nil
+	}
 	list := make([]lab.Sample, 0, len(s.order))
 	for _, id := range s.order {
 		list = append(list, lab.Sample{ID: id, Reading: s.readings[id]})

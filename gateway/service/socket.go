@@ -121,7 +121,7 @@ func (s *Service) controlLine(kind, action string, line []byte, reply replyFunc)
 		if r.Principal == "" {
 			r.Principal = "local"
 		}
-		s.events.Put(gateway.StopAsked{ID: r.ID, Instrument: r.Instrument, Principal: r.Principal, Reason: r.Reason, Reply: reply})
+		s.stops.Put(gateway.StopAsked{ID: r.ID, Instrument: r.Instrument, Principal: r.Principal, Reason: r.Reason, Reply: reply})
 	case kind == messages.KindControl && action == messages.ControlStatus:
 		s.events.Put(gateway.StatusAsked{Reply: reply})
 	default:

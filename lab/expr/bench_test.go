@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/cel-go/cel"
+
 	"labgate/lab"
 )
 
@@ -74,15 +76,61 @@ func BenchmarkTruth(b *testing.B) {
 	}
 }
 
-// BenchmarkNaive is the plain evaluator on the same rule.
-func BenchmarkNaive(b *testing.B) {
-	var issues lab.Issues
-	n := parse(&source{lab.Source{Text: fiveClauses}, &issues})
-	env := &Env{Now: t0, Slots: healthy()}
+// celClauses is fiveClauses as CEL writes it. CEL has no units, no ages, no
+// qualities and no unknown: its numbers are plain, and whoever calls it has to
+// have checked all the rest before.
+const celClauses = "t > 20.0 && u < 95.0 && v + 0.1 <= 2.0 && on && !tripped"
+
+// BenchmarkRule is one rule three times: compiled, by the plain evaluator that
+// the compiled one is tested against, and by cel-go.
+func BenchmarkRule(b *testing.B) {
+	b.Run("compiled", func(b *testing.B) {
+		p, st, env := filled(b, fiveClauses)
+		b.ReportAllocs()
+		for b.Loop() {
+			if p.Truth(st, env) != True {
+				b.Fatal("it is not true")
+			}
+		}
+	})
+	b.Run("naive", func(b *testing.B) {
+		var issues lab.Issues
+		n := parse(&source{lab.Source{Text: fiveClauses}, &issues})
+		env := &Env{Now: t0, Slots: healthy()}
+		b.ReportAllocs()
+		for b.Loop() {
+			e := &naive{scope: small, moments: []moment{{env.Now, env.Slots}}, memo: map[naiveKey]nval{}}
+			e.eval(n, 0)
+		}
+	})
+	b.Run("cel-go", benchCEL)
+}
+
+// benchCEL compiles once; the variables come from a map, as cel-go's own
+// examples do it.
+func benchCEL(b *testing.B) {
+	env, err := cel.NewEnv(cel.Variable("t", cel.DoubleType), cel.Variable("u", cel.DoubleType), cel.Variable("v", cel.DoubleType),
+		cel.Variable("on", cel.BoolType), cel.Variable("tripped", cel.BoolType))
+	if err != nil {
+		b.Fatal(err)
+	}
+	ast, issues := env.Compile(celClauses)
+	if issues.Err() != nil {
+		b.Fatal(issues.Err())
+	}
+	p, err := env.Program(ast, cel.EvalOptions(cel.OptOptimize))
+	if err != nil {
+		b.Fatal(err)
+	}
+	slots := healthy()
+	vars := map[string]any{}
 	b.ReportAllocs()
 	for b.Loop() {
-		e := &naive{scope: small, moments: []moment{{env.Now, env.Slots}}, memo: map[naiveKey]nval{}}
-		e.eval(n, 0)
+		vars["t"], vars["u"], vars["v"] = slots[0].Value.Num, slots[1].Value.Num, slots[2].Value.Num
+		vars["on"], vars["tripped"] = slots[3].Value.Bool, slots[12].Value.Bool
+		if out, _, err := p.Eval(vars); err != nil || out.Value() != true {
+			b.Fatal(out, err)
+		}
 	}
 }
 
