@@ -42,6 +42,19 @@ func TestTooManySteps(t *testing.T) {
 	}
 }
 
+// BenchmarkParse1000: reading and checking alone. About a third of it is the
+// YAML library's.
+func BenchmarkParse1000(b *testing.B) {
+	c := demoLab(b)
+	data := []byte(long(1000))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, issues := protocols.Parse("long.yaml", data, c.Classes); len(issues) > 0 {
+			b.Fatal(issues)
+		}
+	}
+}
+
 func BenchmarkParseBind1000(b *testing.B) {
 	c := demoLab(b)
 	data := []byte(long(1000))

@@ -2,6 +2,7 @@ package protocols
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"labgate/internal/strict"
@@ -21,51 +22,82 @@ var exprKeys = map[string]bool{"until": true, "from": true, "limits": true, "if"
 // does, also what means the same: 60 s is not 1 min here.
 func hashOf(root *strict.Node) string {
 	c := &canon{d: &strict.Decoder{}}
-	data, err := json.Marshal(c.node(root, ""))
-	if err != nil {
-		return "" // texts and maps of texts always have a JSON form
-	}
-	return lab.HashText(data)
+	c.node(root, "")
+	return lab.HashText(c.out)
 }
 
-// canon turns nodes into JSON values. The decoder's issues are those that
-// parsing has found already.
-type canon struct{ d *strict.Decoder }
+// canon writes nodes as JSON. The decoder's issues are those that parsing has
+// found already.
+type canon struct {
+	d   *strict.Decoder
+	out []byte
+}
 
-func (c *canon) node(n *strict.Node, key string) any {
+func (c *canon) node(n *strict.Node, key string) {
 	switch n.Kind() {
 	case strict.Map:
 		f := c.d.Map(n, "map")
-		out := map[string]any{}
-		for _, k := range f.Keys() {
-			out[k] = c.node(f.Get(k), k)
+		keys := f.Keys()
+		slices.Sort(keys)
+		c.out = append(c.out, '{')
+		for i, k := range keys {
+			if i > 0 {
+				c.out = append(c.out, ',')
+			}
+			c.text(k)
+			c.out = append(c.out, ':')
+			c.node(f.Get(k), k)
 		}
-		return out
+		c.out = append(c.out, '}')
 	case strict.List:
-		out := []any{}
-		for _, e := range c.d.List(n) {
-			out = append(out, c.node(e, key))
+		c.out = append(c.out, '[')
+		for i, e := range c.d.List(n) {
+			if i > 0 {
+				c.out = append(c.out, ',')
+			}
+			c.node(e, key)
 		}
-		return out
+		c.out = append(c.out, ']')
 	case strict.Scalar:
-		return c.scalar(n, key)
+		c.text(c.scalar(n, key))
+	default:
+		c.out = append(c.out, "null"...)
 	}
-	return nil
+}
+
+// text writes a text as encoding/json does.
+func (c *canon) text(s string) {
+	for i := 0; i < len(s); i++ {
+		if b := s[i]; b < ' ' || b >= 0x7f || b == '"' || b == '\\' || b == '<' || b == '>' || b == '&' {
+			data, err := json.Marshal(s)
+			if err != nil {
+				return // a text always has a JSON form
+			}
+			c.out = append(c.out, data...)
+			return
+		}
+	}
+	c.out = append(append(append(c.out, '"'), s...), '"')
 }
 
 func (c *canon) scalar(n *strict.Node, key string) string {
 	text := n.Text()
+	if plainKeys[key] {
+		return text
+	}
 	src, formula := c.d.Formula(n)
 	switch {
-	case plainKeys[key]:
-		return text
 	case formula:
 		return "= " + expr.Rewrite(src.Text, nil)
 	case exprKeys[key]:
 		return expr.Rewrite(text, nil)
 	}
-	if q, err := lab.ParseQuantity(text); err == nil && q.Unit != lab.One {
-		return expr.Rewrite(text, nil) // "2s" and "2 s" are one
+	text = strings.TrimSpace(text)
+	if text == "" || text[0] >= 'a' && text[0] <= 'z' {
+		return text // no quantity begins like this
 	}
-	return strings.TrimSpace(text)
+	if q, err := lab.ParseQuantity(n.Text()); err == nil && q.Unit != lab.One {
+		return expr.Rewrite(n.Text(), nil) // "2s" and "2 s" are one
+	}
+	return text
 }

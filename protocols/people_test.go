@@ -155,9 +155,9 @@ func TestRoleRange(t *testing.T) {
 		t.Fatal("the demo lab bounds no target")
 	}
 	for text, fits := range map[string]bool{
-		"target: {min: 20 degC, max: " + lab.FormatNumber(top) + " degC}":        true,
-		"heat.target: {max: " + lab.FormatNumber(top) + " degC}":                 true,
-		"target: {min: 20 degC, max: " + lab.FormatNumber(top+1) + " degC}":      false,
+		"target: {min: 20 degC, max: " + lab.FormatNumber(top) + " degC}":          true,
+		"heat.target: {max: " + lab.FormatNumber(top) + " degC}":                   true,
+		"target: {min: 20 degC, max: " + lab.FormatNumber(top+1) + " degC}":        false,
 		"heat.target: {min: 30 degC, max: " + lab.FormatNumber(top+100) + " degC}": false,
 	} {
 		_, is := protocols.Bind(file(text), c.Lab, nil)

@@ -174,6 +174,11 @@ func (c *converter) checkBytes() bool {
 		return false
 	}
 	for i := 0; i < len(c.data) && len(c.is) < MaxIssues; {
+		if b := c.data[i]; b >= ' ' && b < 0x7f { // most of any text
+			i++
+			p.Column++
+			continue
+		}
 		r, n := utf8.DecodeRune(c.data[i:])
 		switch {
 		case r == utf8.RuneError && n <= 1:

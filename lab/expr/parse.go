@@ -112,7 +112,7 @@ func parse(src *source) *node {
 		return nil
 	}
 	before := len(*src.issues)
-	p := &parser{src: src, toks: lex(src)}
+	p := &parser{src: src, toks: lex(src, make([]token, 0, min(len(src.Text)/4, 64)+4))}
 	if len(p.toks) == 1 && len(*src.issues) == before {
 		src.add(0, "syntax", "", "the expression is empty")
 		return nil

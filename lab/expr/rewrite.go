@@ -13,8 +13,9 @@ import (
 // what the text means.
 func Rewrite(text string, rename func(name string) string) string {
 	var ignored lab.Issues // a text with issues has not compiled
-	toks := lex(&source{lab.Source{Text: text}, &ignored})
-	words := make([]string, 0, len(toks))
+	var room [32]token     // most expressions have fewer: they need no heap
+	toks := lex(&source{lab.Source{Text: text}, &ignored}, room[:0])
+	words := make([]string, 0, 64)
 	for i, t := range toks[:len(toks)-1] { // the last one is the end
 		switch {
 		case t.kind == tokNumber:

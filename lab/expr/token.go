@@ -83,9 +83,10 @@ func isDigit(c byte) bool  { return c >= '0' && c <= '9' }
 // isUnitStart: "°C", "%" and "µL" start units but no names.
 func isUnitStart(r rune) bool { return unicode.IsLetter(r) || r == '%' || r == '°' }
 
-func lex(src *source) []token {
-	l := &lexer{src: src, text: src.Text}
-	var toks []token
+// lex cuts a text into tokens, which it appends to toks. The last one is the
+// end.
+func lex(src *source, toks []token) []token {
+	l := lexer{src: src, text: src.Text}
 	for {
 		for l.pos < len(l.text) && strings.IndexByte(" \t\r\n", l.text[l.pos]) >= 0 {
 			l.pos++
