@@ -478,6 +478,9 @@ type entry struct {
 	Run  string          `json:"run"`
 	Step string          `json:"step"`
 	Body json.RawMessage `json:"body"`
+
+	Principal string   `json:"principal"`
+	Samples   []string `json:"samples"`
 }
 
 // journal reads the journal, with the filters of `journal show`.

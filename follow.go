@@ -166,6 +166,10 @@ func (f *follower) document(m lab.Message) (over bool, err error) {
 		if err := json.Unmarshal(m.Data, &e); err != nil {
 			return false, err
 		}
+		if e.Ask != nil {
+			f.a.say("  %-24s %s (labgate answer %s %s)", e.Step, e.Say, f.run, e.Step)
+			return false, nil
+		}
 		f.a.say("  %-24s %s", e.Step, eventLine(e.Outcome, e.Data, e.Say))
 	case messages.KindRunStop:
 		var d messages.RunStop
@@ -180,7 +184,7 @@ func (f *follower) document(m lab.Message) (over bool, err error) {
 // eventLine is what a step gave, or how it failed.
 func eventLine(state lab.State, data map[string]lab.Value, say string) string {
 	if state == lab.Confirmed {
-		return report.Values(data)
+		return strings.TrimSpace(report.Values(data) + " " + say)
 	}
 	return strings.TrimSpace(fmt.Sprintf("%s: %s %s", state, say, report.Values(data)))
 }

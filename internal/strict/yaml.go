@@ -89,11 +89,15 @@ func (c *converter) broken(dec *yaml.Decoder, err error) {
 // hint is what is most often behind an error of the library.
 func (c *converter) hint(say string, at [2]int) string {
 	line := c.line(at[0])
-	var next byte
+	var last, next byte
 	if i := byteOffset(line, at[1]); i < len(line) {
-		next = line[i]
+		if next = line[i]; i > 0 {
+			last = line[i-1]
+		}
 	}
 	switch {
+	case strings.Contains(say, "expected ',' or") && (last == '?' || next == '?'):
+		return "within braces text that ends with ? needs quotes"
 	case strings.Contains(say, "cannot start any token") && next == '\t':
 		return "indent with spaces, not with a tab"
 	case strings.Contains(say, "cannot start any token"):
