@@ -36,7 +36,9 @@ func TestAnswer(t *testing.T) {
 	}
 	p := l.submit(file)
 	run := begunRun(p)
-	eventually(t, "the run asks", func() bool { return strings.Contains(l.must(exitDone, "runs").stdout, "ASKED     load: Put the vial in") })
+	eventually(t, "the run asks", func() bool {
+		return strings.Contains(l.must(exitDone, "runs").stdout, "ASKED     load: Put the vial in")
+	})
 	wantIn(t, "runs", l.must(exitDone, "runs").stdout, "by operator, until ", "labgate answer "+run+" load --value mass=…")
 	wantIn(t, "an agent", l.must(exitRefused, "answer", run, "load", "--value", "mass=5 mg", "--as", "planner_1").stderr, "planner_1 is an agent; only a person may answer")
 	wantIn(t, "a scientist", l.must(exitRefused, "answer", run, "load", "--value", "mass=5 mg", "--as", "scientist_1").stderr, "step load asks operator")
