@@ -57,7 +57,7 @@ func (c client) connect(ctx context.Context, as string) (*session, error) {
 	}
 	conn, err := bus.Connect(ctx, bus.ConnOptions{URL: st.Server, Seed: seed, Name: name, Lab: st.Lab})
 	if err != nil {
-		return nil, fmt.Errorf("%s does not answer at %s: %w", st.Lab, st.Server, err)
+		return nil, fmt.Errorf("%s does not answer at %s; does its serve or demo still run? (%w)", st.Lab, st.Server, err)
 	}
 	return &session{conn, st.Lab, name}, nil
 }

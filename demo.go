@@ -43,6 +43,9 @@ func (c *demoCmd) Run(a *app) error {
 		return errors.Join(err, done())
 	}
 	exps, runErr := c.plan(ctx, a, data)
+	if a.ctx.Err() != nil {
+		runErr = errors.New("interrupted")
+	}
 	cancel()
 	if err := done(); err != nil {
 		return errors.Join(runErr, err)

@@ -87,7 +87,7 @@ func Runs(w io.Writer, runs []messages.RunInfo, st *messages.Status) error {
 	}
 	for _, r := range runs {
 		for _, x := range r.Asks {
-			fmt.Fprintf(w, "ASKED     %s: %s\n          by %s, until %s: labgate answer %s %s%s\n", x.Step, x.Text, x.By, x.Until.Local().Format("2006-01-02 15:04:05"), r.Run, x.Step, wanted(x.Gives))
+			fmt.Fprintf(w, "ASKED     %s: %s\n          by %s, until %s: labgate answer %s %s%s\n", x.Step, x.Text, x.By, x.Until.Local().Format("2006-01-02 15:04:05"), r.Run, x.Step, wanted(x.By, x.Gives))
 		}
 	}
 	if st == nil {
@@ -112,7 +112,10 @@ func Runs(w io.Writer, runs []messages.RunInfo, st *messages.Status) error {
 }
 
 // wanted is what an answer has to hold, as the command line takes it.
-func wanted(list []messages.AskedFor) (s string) {
+func wanted(by string, list []messages.AskedFor) (s string) {
+	if by == "scientist" || by == "safety" { // an operator answers unless another is named
+		s = " --as KEY"
+	}
 	for _, x := range list {
 		if x.Default == nil {
 			s += fmt.Sprintf(" --value %s=…", x.Name)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"labgate/lab"
+	"labgate/messages"
 )
 
 // Each entry says what a person looks for first, and says it once.
@@ -41,5 +42,26 @@ func TestEntry(t *testing.T) {
 		if got := b.String(); !strings.HasPrefix(got, head) || strings.TrimSpace(strings.SplitN(got, "ito ", 2)[1]) != c.want {
 			t.Errorf("%s %s: %q, not %q", c.kind, c.body, got, c.want)
 		}
+	}
+}
+
+// What a person is asked stands below the runs, with what answers it.
+func TestRunsAsks(t *testing.T) {
+	five := lab.IntegerValue(5)
+	until := time.Date(2026, 11, 22, 22, 31, 3, 0, time.Local)
+	runs := []messages.RunInfo{{Run: "01K", Protocol: "asks@1.0.0", Principal: "ito", State: "running", Step: "load", Asks: []messages.Ask{
+		{Step: "load", Text: "Load the vial.", By: "scientist", Until: until, Gives: []messages.AskedFor{{Name: "mass", Type: "number", Unit: "g"}, {Name: "count", Type: "integer", Default: &five}}},
+		{Step: "shut", Text: "Shut the door.", By: "anyone", Until: until}}}}
+	var b bytes.Buffer
+	if err := Runs(&b, runs, nil); err != nil {
+		t.Fatal(err)
+	}
+	want := `ASKED     load: Load the vial.
+          by scientist, until 2026-11-22 22:31:03: labgate answer 01K load --as KEY --value mass=…
+ASKED     shut: Shut the door.
+          by anyone, until 2026-11-22 22:31:03: labgate answer 01K shut
+`
+	if !strings.HasSuffix(b.String(), want) {
+		t.Errorf("%s", b.String())
 	}
 }
