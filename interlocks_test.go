@@ -125,3 +125,40 @@ func TestBadCases(t *testing.T) {
 		})
 	}
 }
+
+// Every bad interlocks file is refused by the command line too, which says of
+// each mistake where it is, and what to do about it.
+func TestBadInterlocks(t *testing.T) {
+	files, err := filepath.Glob("safety/testdata/bad/*.yaml")
+	if err != nil || len(files) < 150 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	check := func(files ...string) (string, int) {
+		var out, errs bytes.Buffer
+		code := execute(t.Context(), append([]string{"check", "--lab", "demo"}, files...), &out, &errs)
+		return out.String() + errs.String(), code
+	}
+	said, code := check(files...)
+	if code != exitRefused {
+		t.Errorf("exit %d", code)
+	}
+	for _, f := range files {
+		golden, err := os.ReadFile(strings.TrimSuffix(f, ".yaml") + ".golden")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Base(f) == "not-a-map.yaml" {
+			golden = []byte("unknown_file: not-a-map.yaml:1:1: this is none of Labgate's files") // nothing in it says what it is
+		}
+		for _, line := range strings.Split(strings.TrimSpace(string(golden)), "\n") {
+			if _, issue, ok := strings.Cut(line, ": "); !ok || !strings.Contains(said, strings.ReplaceAll(issue, filepath.Base(f), f)) {
+				t.Errorf("%s: it does not say %s", f, issue)
+			}
+		}
+	}
+	for _, name := range []string{"signal-cycle", "trip-unbounded-window", "trip-without-action", "trip-bypass", "dimension-mix", "trip-action-unknown"} {
+		if said, code := check("safety/testdata/bad/" + name + ".yaml"); code != exitRefused {
+			t.Errorf("%s: exit %d\n%s", name, code, said)
+		}
+	}
+}

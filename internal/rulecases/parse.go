@@ -77,6 +77,7 @@ var stepKeys = []string{"at", "set", "ramp", "freeze", "stuck", "thaw", "epoch",
 	"bypass", "acknowledge", "stop", "do", "call", "id", "run", "as", "campaign", "not_after", "lease", "finally", "raw", "expect"}
 
 func (p *parser) oneCase(n *strict.Node, given []setting) *Case {
+	wrong := len(p.Issues)
 	f := p.Map(n, "case", "name", "why", "given", "before", "do", "expect", "steps")
 	c := &Case{Name: p.Text(f.Require("name")), Why: p.Text(f.Get("why")), File: p.file, Pos: n.Pos()}
 	c.given = append(slices.Clone(given), p.settings(f.Get("given"))...)
@@ -117,6 +118,9 @@ func (p *parser) oneCase(n *strict.Node, given []setting) *Case {
 			return c
 		}
 	}
+	if len(p.Issues) > wrong {
+		return c // what it expects may be among that
+	}
 	p.add(n.Pos(), "asserts_nothing", "add expect: what must come of it", "case %q expects nothing: it can't fail", c.Name)
 	return c
 }
@@ -138,7 +142,10 @@ func (p *parser) step(n *strict.Node, what string) *step {
 		s.resolve = map[string]string{}
 		m := p.Map(r, "resolve")
 		for _, k := range m.Keys() {
-			s.resolve[k] = p.Text(m.Get(k))
+			as := p.Text(m.Get(k))
+			if s.resolve[k] = as; as != "done" && as != "not_done" {
+				p.add(m.Get(k).Pos(), "bad_value", "done or not_done", "resolve: %q", as)
+			}
 		}
 	}
 	if r := f.Get("reset"); r != nil {
@@ -146,7 +153,8 @@ func (p *parser) step(n *strict.Node, what string) *step {
 	}
 	if b := f.Get("bypass"); b != nil {
 		m := p.Map(b, "bypass", "rule", "for")
-		s.bypass, s.bypassFor = p.Text(m.Require("rule")), p.Duration(m.Require("for"))
+		rule := m.Require("rule")
+		s.bypass, s.bypassFor = p.rule(rule, p.Text(rule)), p.Duration(m.Require("for"))
 	}
 	s.notAfter = time.Minute
 	if a := f.Get("not_after"); a != nil {
@@ -282,11 +290,18 @@ func (p *parser) texts(n *strict.Node) []string {
 }
 
 func (p *parser) properties(n *strict.Node) []lab.PropertyID {
+	if n == nil {
+		return nil
+	}
+	nodes := []*strict.Node{n}
+	if n.IsList() {
+		nodes = p.List(n)
+	}
 	var list []lab.PropertyID
-	for _, path := range p.texts(n) {
-		id, _, err := p.lab.ResolveProperty(path)
+	for _, e := range nodes {
+		id, _, err := p.lab.ResolveProperty(p.Text(e))
 		if err != nil {
-			p.add(n.Pos(), "unknown_name", "", "%v", err)
+			p.add(e.Pos(), "unknown_name", "", "%v", err)
 			continue
 		}
 		list = append(list, id)
