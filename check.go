@@ -135,6 +135,7 @@ func (c *checkCmd) check(path string, cfg *configs.Config, labErr error) checked
 			return fail(err)
 		}
 		r.Hashes = messages.Hashes{Lab: own.Lab.Hash, Rules: own.Rules.Hash}
+		_, r.Issues = loadLibrary(own)
 		return r
 	}
 	data, err := readBounded(path)
