@@ -11,6 +11,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
 
+	"labgate/lab"
 	"labgate/protocols"
 )
 
@@ -117,5 +118,66 @@ func TestInputSchema(t *testing.T) {
 		if err := s.Validate(doc); (err == nil) != want {
 			t.Errorf("%s: %v", text, err)
 		}
+	}
+}
+
+// Of every library protocol, the schema of its inputs and CheckInputs draw the
+// same lines: at a bound, and just beyond it.
+func TestInputSchemaAgrees(t *testing.T) {
+	tried := 0
+	for name, data := range protocols.Library() {
+		p, is := protocols.Parse(name, data, demoLab(t).Classes, protocols.Files(protocols.Library()))
+		if len(is) > 0 {
+			t.Fatal(is)
+		}
+		form, err := json.Marshal(p.InputSchema())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := schemaOf(t, form)
+		try := func(given map[string]lab.Value) {
+			tried++
+			text, err := json.Marshal(given)
+			if err != nil {
+				t.Fatal(err)
+			}
+			doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, issues := p.CheckInputs(given)
+			if err := s.Validate(doc); (err == nil) != (len(issues) == 0) {
+				t.Errorf("%s: %s: the schema: %v; the check: %v", name, text, err, issues)
+			}
+		}
+		try(map[string]lab.Value{})
+		for i := range p.Inputs {
+			in := &p.Inputs[i]
+			for _, end := range []*lab.Value{in.Min, in.Max, in.Default} {
+				if end == nil {
+					continue
+				}
+				for _, off := range []float64{0, -1, 1, -0.5} {
+					v := *end
+					if v.Num += off; v.Kind == lab.Integer && off == -0.5 {
+						v.Kind = lab.Number
+					}
+					given := map[string]lab.Value{}
+					for k := range p.Inputs { // all others as they may be
+						other := &p.Inputs[k]
+						if given[other.Name] = lab.BoolValue(true); other.Default != nil {
+							given[other.Name] = *other.Default
+						} else if other.Min != nil {
+							given[other.Name] = *other.Min
+						}
+					}
+					given[in.Name] = v
+					try(given)
+				}
+			}
+		}
+	}
+	if tried < 20 {
+		t.Errorf("only %d tried", tried)
 	}
 }
