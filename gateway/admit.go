@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"labgate/lab"
 )
@@ -18,6 +20,9 @@ func (c *Core) admit(now time.Time, cmd *command) lab.Issues {
 	}
 	if cmd.ID == "" || len(cmd.ID) > 64 {
 		add("missing_field", "id", cmd.ID, "a command needs an id of at most 64 characters")
+	}
+	if strings.ContainsFunc(cmd.ID, unicode.IsControl) {
+		add("bad_name", "id", fmt.Sprintf("%q", cmd.ID), "an id has no control characters")
 	}
 	p := c.places[cmd.Target.Instrument]
 	if p == nil {

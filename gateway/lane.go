@@ -67,9 +67,30 @@ func (c *Core) handOver(now time.Time, l *laneOrder) {
 	p.lane = append(p.lane, l)
 	c.timers.set(&l.timer, now.Add(l.within()))
 	c.do(Lane{l.id, l.order})
+	if l.order.Origin() != safety.OriginFinally { // that one counts as the command that it is
+		c.engine.Remember(now, orderAsCommand(l.id, l.target, l.order.Args()))
+	}
 	e := c.entry(now, "order/v1", nil, map[string]any{"lane": l.id, "origin": l.order.Origin(), "why": l.order.Why(), "command": l.text})
 	e.Instrument = l.target.Instrument
 	c.note(e)
+}
+
+// orderAsCommand is an order as the rules see it that ask what has happened:
+// nobody decided about it, and it happened all the same. No command's id begins
+// like its.
+func orderAsCommand(id string, target lab.CommandID, args map[string]lab.Value) *lab.Command {
+	return &lab.Command{ID: orderMark + id, Target: target, Args: args}
+}
+
+const orderMark = "\x00"
+
+// orderEnd is what an order has done, for those rules. What nobody confirmed
+// has happened, and not in full.
+func orderEnd(confirmed bool) safety.End {
+	if confirmed {
+		return safety.AllDone
+	}
+	return safety.PartDone
 }
 
 // laneDone: the link has written it, or could not.
@@ -119,6 +140,7 @@ func (c *Core) laneEnd(now time.Time, o *laneOrder, problem string) {
 	if problem != "" {
 		result = problem
 	}
+	c.engine.Settle(now, orderMark+o.id, orderEnd(problem == ""), nil)
 	e := c.entry(now, "order_end/v1", nil, map[string]any{"lane": o.id, "command": o.text, "result": result})
 	e.Instrument = o.target.Instrument
 	c.note(e)

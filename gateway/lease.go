@@ -99,6 +99,9 @@ func (c *Core) takeLease(now time.Time, e LeaseAsked, p *place, ttl time.Duratio
 		return
 	}
 	if err := c.engine.Scope(r.Run, r.Limits); err != nil {
+		if c.runs[r.Run] == 0 {
+			c.engine.Unscope(r.Run) // those that were taken before the bad one
+		}
 		refuse("bad_limit", err.Error(), "")
 		return
 	}

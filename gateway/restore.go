@@ -15,6 +15,7 @@ import (
 // journal and the first Step.
 type restored struct {
 	intents map[string]*lab.Command // decided, and not over
+	orders  map[string]bool         // of the safe lane, that are not over
 	leases  map[string]*lease       // by instrument: taken, and not given back
 	seen    map[string]string       // alarms that somebody acknowledged: rule to who
 	rules   string                  // hash of those that were in force last
@@ -22,7 +23,7 @@ type restored struct {
 }
 
 func newRestored() restored {
-	return restored{intents: map[string]*lab.Command{}, leases: map[string]*lease{}, seen: map[string]string{}}
+	return restored{intents: map[string]*lab.Command{}, orders: map[string]bool{}, leases: map[string]*lease{}, seen: map[string]string{}}
 }
 
 // Restore takes one entry of the journal, in order, before the first Step. An
@@ -40,6 +41,8 @@ func (c *Core) Restore(e lab.Entry) error {
 		err = c.restoreIntent(e)
 	case "outcome/v1", "denial/v1":
 		err = c.restoreOutcome(e)
+	case "order/v1", "order_end/v1":
+		err = c.restoreOrder(e)
 	case "lease/v1":
 		err = c.restoreLease(e)
 	case "trip/v1":
@@ -135,6 +138,26 @@ func (c *Core) restoredEnd(e lab.Entry, b *outcomeBody, cmd *lab.Command) safety
 	return endOf(nil, &b.Outcome, true)
 }
 
+// restoreOrder tells the rules that ask what has happened of an order of the
+// safe lane. One for what the lab has no more tells nothing.
+func (c *Core) restoreOrder(e lab.Entry) error {
+	var b struct{ Lane, Command, Result string }
+	if err := json.Unmarshal(e.Body, &b); err != nil {
+		return err
+	}
+	id := e.Boot + "/" + b.Lane
+	if e.Kind == "order_end/v1" {
+		c.engine.Settle(e.Time, orderMark+id, orderEnd(b.Result == "confirmed"), nil)
+		delete(c.restored.orders, id)
+		return nil
+	}
+	if target, args, err := c.lab.ResolveCall(b.Command); err == nil {
+		c.engine.Remember(e.Time, orderAsCommand(id, target, args))
+		c.restored.orders[id] = true
+	}
+	return nil
+}
+
 func (c *Core) restoreLease(e lab.Entry) error {
 	var b struct {
 		What  string
@@ -191,6 +214,9 @@ func (c *Core) restoreOperator(e lab.Entry) error {
 func (c *Core) Restored(now time.Time) []Action {
 	c.actions = nil
 	c.restoredDoubts(now)
+	for _, id := range sortedKeys(c.restored.orders) {
+		c.engine.Settle(now, orderMark+id, orderEnd(false), nil)
+	}
 	for _, l := range c.engine.Latches() {
 		orders := c.engine.Again(l.Rule)
 		for _, n := range c.names {

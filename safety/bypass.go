@@ -137,6 +137,15 @@ func (e *Engine) RestoreBypass(b Bypass) {
 		b.Until = most
 	}
 	e.see(b.Since)
+	others := 0
+	for _, x := range e.bypassed {
+		if x.st != s && x.Until.After(e.high) {
+			others++
+		}
+	}
+	if others >= e.rules.Bypasses { // the file allows fewer than it did
+		return
+	}
 	e.setAside(s, b)
 }
 

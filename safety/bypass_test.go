@@ -179,6 +179,25 @@ func TestRestoredBypass(t *testing.T) {
 	}
 }
 
+// A file that allows fewer at once than it did before the restart gets fewer;
+// those that are over do not count.
+func TestRestoredBypassesAreCounted(t *testing.T) {
+	d := newDesk(t, strings.Replace(bypassable, "rules:", "bypasses: 1\nrules:", 1))
+	restore := func(rule string, since, until int) {
+		d.engine.RestoreBypass(safety.Bypass{Rule: rule, By: "x", Reason: "x", Since: at(since), Until: at(until)})
+	}
+	restore("hood", 0, 1000)
+	restore("small", 500, 5000)
+	if got := d.engine.Bypasses(); len(got) != 1 || got[0].Rule != "hood" {
+		t.Errorf("%+v", got)
+	}
+	restore("small", 1500, 5000)
+	d.engine.Tick(at(1500))
+	if got := d.engine.Bypasses(); len(got) != 1 || got[0].Rule != "small" {
+		t.Errorf("%+v", got)
+	}
+}
+
 // An alarm is raised, seen, and returns to normal; it is gone when it is both
 // over and seen.
 func TestAlarms(t *testing.T) {

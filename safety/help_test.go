@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // TestMain lets the property tests try more than the usual hundred: here a try
 // costs little, and what goes wrong takes a rare order of things.
 func TestMain(m *testing.M) {
-	checks := "800"
+	checks := "400"
 	if os.Getenv("LABGATE_HEAVY") != "" {
 		checks = "5000"
 	}

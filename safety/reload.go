@@ -41,9 +41,7 @@ func (e *Engine) Reload(now time.Time, rules *Rules) []Event {
 	e.keepPast(&old)
 	e.keepSums(now, &old)
 	for _, b := range old.bypassed {
-		if len(e.bypassed) < rules.Bypasses {
-			e.RestoreBypass(b.Bypass)
-		}
+		e.RestoreBypass(b.Bypass)
 	}
 	for _, run := range sortedKeys(old.scoped) {
 		e.keepScope(run, old.scoped[run])
