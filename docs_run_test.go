@@ -172,5 +172,10 @@ func TestTutorial(t *testing.T) {
 // The parts of Getting started that need no station.
 func TestGettingStartedOffline(t *testing.T) {
 	t.Parallel()
-	newReader(t).follow(fences(t, "docs/getting-started.md", "Check a file"))
+	r := newReader(t)
+	r.follow(fences(t, "docs/getting-started.md", "Check a file"))
+	own := fences(t, "docs/getting-started.md", "A protocol of your own")
+	if r.follow(own[:2]); !strings.Contains(r.said, "focus.yaml: protocol, no issues") || !strings.Contains(r.said, "my-lab: lab, no issues") {
+		t.Errorf("a lab and a protocol of one's own: %s", r.said)
+	}
 }

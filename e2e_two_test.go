@@ -264,6 +264,7 @@ func TestInstrumentsGoneAndBack(t *testing.T) {
 	if r := l.newestRun(); r.State != "queued" {
 		t.Errorf("a run whose instruments are gone: %+v", r)
 	}
+	eventually(t, "submit says what it waits for", func() bool { return strings.Contains(waits.err.String(), "waits: cell is not connected") })
 	if r := l.must(exitRefused, "stop"); !strings.Contains(r.stderr, "instruments are NOT confirmed to be safe") {
 		t.Errorf("a stop of instruments that are gone: %v", r)
 	}

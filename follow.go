@@ -22,8 +22,9 @@ type follower struct {
 	p    messages.Proposal
 	docs chan lab.Message
 	run  string
-	lost bool // the station did not answer the last time
-	late bool // the run is over, by its state; its stop document has not come
+	told string // why the run waits, as it was said
+	lost bool   // the station did not answer the last time
+	late bool   // the run is over, by its state; its stop document has not come
 
 	early []lab.Message // documents of runs that came before the verdict
 }
@@ -113,10 +114,11 @@ func (f *follower) ask() (over bool, err error) {
 		return false, nil
 	}
 	i := r.Runs[0]
-	if i.State == "held" {
+	if i.State == "held" && i.HeldUntil == nil {
 		return true, fmt.Errorf("run %s is held: %s (labgate runs; labgate abort %s)", i.Run, i.Say, i.Run)
 	}
 	if i.Ended == nil {
+		f.waits(i)
 		return false, nil
 	}
 	if !f.late { // the document is perhaps on its way: until the next time
@@ -128,6 +130,19 @@ func (f *follower) ask() (over bool, err error) {
 		f.a.line(d)
 	}
 	return true, f.ended(d)
+}
+
+// waits says once why a run does not go on: it has not begun, or it is held for
+// a time.
+func (f *follower) waits(i messages.RunInfo) {
+	if i.State != "queued" && i.State != "held" {
+		f.told = ""
+		return
+	}
+	if i.Say != "" && i.Say != f.told {
+		f.told = i.Say
+		f.a.log("run " + i.Run + " waits: " + i.Say)
+	}
 }
 
 func (f *follower) document(m lab.Message) (over bool, err error) {
