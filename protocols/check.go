@@ -196,6 +196,11 @@ func (r *parser) condition(what string, src lab.Source, s *scope) *expr.Program 
 
 // typed compiles an expression and checks that its results can be of a type.
 func (r *parser) typed(what string, src lab.Source, s *scope, t lab.Type) *expr.Program {
+	key := compiled{src.Text, s.live, s.values, t.Kind, t.Unit}
+	s.r = r
+	if p := r.before[key]; p != nil && s.within() == nil {
+		return p
+	}
 	p := r.compile(src, s)
 	if p == nil || t.Kind == lab.Missing {
 		return nil
@@ -213,7 +218,33 @@ func (r *parser) typed(what string, src lab.Source, s *scope, t lab.Type) *expr.
 		r.add(src.Pos, code, "", "%s: %s", what, strings.Replace(err.Error(), "; a bool is", "; a condition is", 1))
 		return nil
 	}
+	if (t.Kind == lab.Bool || t.Kind == lab.Number) && r.anywhere(p, s) {
+		r.before[key] = p
+	}
 	return p
+}
+
+// compiled is what an expression is compiled from, where it may stand anywhere.
+type compiled struct {
+	text         string
+	live, values bool
+	kind         lab.TypeKind
+	unit         lab.Unit
+}
+
+// anywhere reports whether an expression means the same wherever it stands: it
+// reads inputs and properties only, and remembers nothing. Protocols say the
+// same often; it is compiled once.
+func (r *parser) anywhere(p *expr.Program, s *scope) bool {
+	if p.Windows() || s.within() != nil || s.outputs {
+		return false
+	}
+	for _, slot := range p.Slots() {
+		if k := r.p.slots[slot].Kind; k != InputSlot && k != PropertySlot {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *parser) checkArg(a *Arg, s *scope) {

@@ -21,7 +21,7 @@ var exprKeys = map[string]bool{"until": true, "from": true, "limits": true, "if"
 // space, the style of YAML and the order of keys don't count. Everything else
 // does, also what means the same: 60 s is not 1 min here.
 func hashOf(root *strict.Node) string {
-	c := &canon{d: &strict.Decoder{}}
+	c := &canon{d: &strict.Decoder{}, texts: map[string]string{}}
 	c.node(root, "")
 	return lab.HashText(c.out)
 }
@@ -29,8 +29,19 @@ func hashOf(root *strict.Node) string {
 // canon writes nodes as JSON. The decoder's issues are those that parsing has
 // found already.
 type canon struct {
-	d   *strict.Decoder
-	out []byte
+	d     *strict.Decoder
+	out   []byte
+	texts map[string]string // expressions in their one spelling
+}
+
+// expression writes an expression in its one spelling.
+func (c *canon) expression(text string) string {
+	s, ok := c.texts[text]
+	if !ok {
+		s = expr.Rewrite(text, nil)
+		c.texts[text] = s
+	}
+	return s
 }
 
 func (c *canon) node(n *strict.Node, key string) {
@@ -88,16 +99,16 @@ func (c *canon) scalar(n *strict.Node, key string) string {
 	src, formula := c.d.Formula(n)
 	switch {
 	case formula:
-		return "= " + expr.Rewrite(src.Text, nil)
+		return "= " + c.expression(src.Text)
 	case exprKeys[key]:
-		return expr.Rewrite(text, nil)
+		return c.expression(text)
 	}
 	text = strings.TrimSpace(text)
 	if text == "" || text[0] >= 'a' && text[0] <= 'z' {
 		return text // no quantity begins like this
 	}
 	if q, err := lab.ParseQuantity(n.Text()); err == nil && q.Unit != lab.One {
-		return expr.Rewrite(n.Text(), nil) // "2s" and "2 s" are one
+		return c.expression(n.Text()) // "2s" and "2 s" are one
 	}
 	return text
 }

@@ -9,6 +9,7 @@ import (
 
 	"labgate/internal/strict"
 	"labgate/lab"
+	"labgate/lab/expr"
 )
 
 const (
@@ -43,6 +44,7 @@ type parser struct {
 	frame    *frame         // the used protocol whose steps are read now
 	also     [][2]string    // role and command of the finally of used protocols
 	remember int            // expressions that remember
+	before   map[compiled]*expr.Program
 	constant map[*Step]bool // whose condition was reported: nothing in it changes
 }
 
@@ -63,7 +65,7 @@ func parse(file string, data []byte, classes map[string]*lab.Class, library Find
 	if root == nil {
 		return nil, is
 	}
-	r := &parser{Decoder: &strict.Decoder{Issues: is}, classes: classes, library: library, chain: chain, slotOf: map[string]int{}, constant: map[*Step]bool{},
+	r := &parser{Decoder: &strict.Decoder{Issues: is}, classes: classes, library: library, chain: chain, slotOf: map[string]int{}, constant: map[*Step]bool{}, before: map[compiled]*expr.Program{},
 		p: &Protocol{Classes: map[string]*lab.Class{}, byPath: map[string]*Step{}, costs: map[*lab.CommandSpec]*cost{}, Pos: root.Pos()}}
 	r.homoglyphs(root, data)
 	r.file(root)

@@ -299,3 +299,32 @@ func TestReadings(t *testing.T) {
 		t.Errorf("%v", r)
 	}
 }
+
+// One condition at several places is one thing to compile; each place keeps its
+// own meaning where names depend on it, and its own memory.
+func TestSameTextSeveralPlaces(t *testing.T) {
+	p := parse(t, `protocol: same
+version: 1.0.0
+inputs: {volume: {unit: mL, min: 0.01, max: 0.4, default: 0.1}}
+roles:
+  gold:    {is: pump/v1}
+  reactor: {is: thermostat/v1}
+steps:
+  - {id: a, wait: {until: reactor.temperature > 30 degC, timeout: 1 min}}
+  - {id: b, wait: {until: reactor.temperature > 30 degC, timeout: 1 min}}
+  - {id: c, do: gold.dose, with: {volume: = volume, rate: 1 mL/min}}
+  - {id: d, repeat: {over: {v: [0.1 mL]}}, steps: [{id: e, do: gold.dose, with: {volume: = v, rate: 1 mL/min}}]}
+  - {id: f, repeat: {over: {v: [0.2 mL]}}, steps: [{id: g, do: gold.dose, with: {volume: = v, rate: 1 mL/min}}]}
+  - {id: h, wait: {until: "rate(reactor.temperature, 10 s) > 1 K/s", timeout: 1 min}}
+  - {id: k, wait: {until: "rate(reactor.temperature, 10 s) > 1 K/s", timeout: 1 min}}
+`)
+	if p.Step("a").Until != p.Step("b").Until {
+		t.Error("the same condition is compiled twice")
+	}
+	if p.Step("d.e").Arg("volume").Expr == p.Step("f.g").Arg("volume").Expr {
+		t.Error("v is another value at each place")
+	}
+	if p.Step("h").Until == p.Step("k").Until {
+		t.Error("two waits share one memory")
+	}
+}
