@@ -420,5 +420,11 @@ func labFolder(dir string) (fs.FS, error) {
 			return sub, nil
 		}
 	}
-	return nil, fmt.Errorf("%s is no lab folder; a lab folder holds lab.yaml (built-in: demo)", dir)
+	var names []string
+	if list, err := fs.ReadDir(configs.Embedded(), "labs"); err == nil {
+		for _, d := range list {
+			names = append(names, d.Name())
+		}
+	}
+	return nil, fmt.Errorf("%s is no lab folder; a lab folder holds lab.yaml (built-in: %s)", dir, strings.Join(names, ", "))
 }

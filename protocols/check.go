@@ -252,6 +252,10 @@ func (r *parser) checkArg(a *Arg, s *scope) {
 		return // a plain value
 	}
 	a.Expr = r.typed("argument "+a.Name, a.src, s, a.Param.Type)
+	if a.within != "" && a.Expr != nil {
+		a.src.Text = a.within
+		a.Expr = r.compile(a.src, s)
+	}
 }
 
 // checkChanges refuses a condition that can't change while it is waited for.

@@ -1,14 +1,18 @@
 package protocols_test
 
 import (
+	"cmp"
+	"io/fs"
 	"testing"
 	"time"
 
+	"labgate/configs"
+	"labgate/lab"
 	"labgate/protocols"
 )
 
-// The library's files check clean, bind to the demo lab with their defaults,
-// and fit their own budgets even at worst.
+// The library's files check clean, bind with their defaults to the labs that
+// they name (demo where they name none), and fit their own budgets even at worst.
 func TestLibrary(t *testing.T) {
 	files := protocols.Library()
 	if len(files) < 2 {
@@ -16,8 +20,11 @@ func TestLibrary(t *testing.T) {
 	}
 	for name, data := range files {
 		t.Run(name, func(t *testing.T) {
-			pl := bind(t, string(data), nil)
-			p := pl.Protocol
+			p, issues := protocols.Parse(name, data, demoLab(t).Classes)
+			if len(issues) > 0 {
+				t.Fatal(issues)
+			}
+			pl := bindTo(t, p, labNamed(t, p.Lab))
 			if p.Name+".yaml" != name {
 				t.Errorf("the protocol is named %s", p.Name)
 			}
@@ -31,4 +38,33 @@ func TestLibrary(t *testing.T) {
 			t.Log(pl.Limits(), pl.AllReads(), pl.Instruments)
 		})
 	}
+}
+
+// labNamed is a built-in lab.
+func labNamed(t testing.TB, name string) *lab.Lab {
+	t.Helper()
+	name = cmp.Or(name, "demo")
+	sub, err := fs.Sub(configs.Embedded(), "labs/"+name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := configs.Load(sub, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Lab
+}
+
+// bindTo binds a protocol with its defaults.
+func bindTo(t testing.TB, p *protocols.Protocol, l *lab.Lab) *protocols.Plan {
+	t.Helper()
+	inputs, issues := p.CheckInputs(nil)
+	if len(issues) > 0 {
+		t.Fatal(issues)
+	}
+	pl, issues := protocols.Bind(p, l, inputs)
+	if len(issues) > 0 {
+		t.Fatal(issues)
+	}
+	return pl
 }

@@ -209,19 +209,22 @@ func (r *parser) ramp(s *Step, f *strict.Fields, n *strict.Node) {
 	s.Kind, s.Max, s.Every, s.ramp = Repeat, int(steps), every, true
 	count := lab.FormatNumber(steps)
 	text := to.Text + " - (" + to.Text + " - " + from.Text + ") * ((" + count + " - i) / " + count + ")"
+	ends := from.Text + ", " + to.Text + "), "
+	within := "min(max(" + ends + "max(min(" + ends + text + "))"
 	d := &Step{ID: "set", Path: s.Path + ".set", Kind: Do, Pos: m.Get("set").Pos(), index: len(r.p.steps)}
 	r.p.steps = append(r.p.steps, d)
 	s.Steps = []*Step{d}
 	if r.command(d, set[:last], d.Pos) {
-		r.with(d, f.Get("with"), ramped{set[last+1:], lab.Source{Text: text, Pos: from.Pos}})
+		r.with(d, f.Get("with"), ramped{set[last+1:], lab.Source{Text: text, Pos: from.Pos}, within})
 	}
 	d.end = len(r.p.steps)
 }
 
 // ramped is the argument that a ramp sets by itself.
 type ramped struct {
-	name string
-	src  lab.Source
+	name   string
+	src    lab.Source
+	within string // the same, said so that it lies between its ends over ranges too
 }
 
 // rampEnd reads a plain quantity or a formula, as an expression in brackets.

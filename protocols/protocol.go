@@ -256,7 +256,8 @@ type Arg struct {
 	Value lab.Value     // a plain value, in the class's unit
 	Pos   lab.Pos
 
-	src lab.Source
+	src    lab.Source
+	within string // of a ramp: src, said so that it lies between its ends over ranges too
 }
 
 // Items are the values of one name of a repeat, one for each iteration.

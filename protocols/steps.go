@@ -250,7 +250,7 @@ func (r *parser) with(s *Step, n *strict.Node, set ...ramped) {
 			if ok {
 				r.add(e.pos, "duplicate", "leave it out", "%s is what the ramp sets", p.Name)
 			}
-			s.With = append(s.With, Arg{Name: p.Name, Param: p, Pos: set[at].src.Pos, src: set[at].src})
+			s.With = append(s.With, Arg{Name: p.Name, Param: p, Pos: set[at].src.Pos, src: set[at].src, within: set[at].within})
 			continue
 		}
 		if !ok {

@@ -17,6 +17,7 @@ var (
 	unitMS      = lab.Q(0, "m/s").Unit
 	unitNM      = lab.Q(0, "nm").Unit
 	unitMillis  = lab.Q(0, "ms").Unit
+	unitGram    = lab.Q(0, "g").Unit
 	unitDegC    = lab.DegC
 	unitPercent = lab.Percent
 )

@@ -40,7 +40,7 @@ var (
 		"reactor": {"runaway", "exotherm", "heater_stuck"},
 		// slip (argument fraction, default 0): the motor turns and counts, and
 		// only that fraction of the liquid comes out.
-		"pump_a": {"slip"}, "pump_b": {"slip"}, "quench": {"slip"},
+		"pump_a": {"slip"}, "pump_b": {"slip"}, "quench": {"slip"}, "burette": {"slip"}, "feeder": {"slip"},
 		// breakdown (arguments scale in s of running, default 20, and shape,
 		// default 1.5): a Weibull life ends in aborting. starved: nothing to
 		// coat; the cell suspends itself until it is over.

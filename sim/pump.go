@@ -28,7 +28,9 @@ type Pump struct {
 	w      *World
 	name   string
 	holds  liquid
-	isCold bool // the quench: has the flood too
+	into   vessel
+	stroke float64 // what comes out for 1 mL by its counter
+	isCold bool    // the quench: has the flood too
 	count  *Count
 
 	diameter, rate, volume float64
@@ -39,8 +41,8 @@ type Pump struct {
 	reset                  bool    // alarm R waits to be told
 }
 
-func newPump(w *World, name string, holds liquid) *Pump {
-	return &Pump{w: w, name: name, holds: holds, isCold: name == "quench", count: w.counts[name], diameter: 14.43, status: 'S'}
+func newPump(w *World, name string, into vessel, holds liquid) *Pump {
+	return &Pump{w: w, name: name, holds: holds, into: into, stroke: 1, isCold: name == "quench", count: w.counts[name], diameter: 14.43, status: 'S'}
 }
 
 // MaxRate is the highest rate for the present diameter, in mL/min.
@@ -207,7 +209,7 @@ func (p *Pump) advance() {
 	if p.volume > 0 && dv >= p.volume-p.done {
 		dv, last = p.volume-p.done, true
 	}
-	real := dv
+	real := dv * p.stroke
 	if f := p.w.faults[p.name]["slip"]; f != nil {
 		real *= math.Min(1, math.Max(0, f.arg("fraction", 0)))
 	}
@@ -215,10 +217,10 @@ func (p *Pump) advance() {
 	if p.status == 'I' {
 		p.infused += dv
 		p.count.Dispensed += real
-		p.w.reactor.pour(real, p.holds)
+		p.into.pour(real, p.holds)
 	} else {
 		p.withdrawn += dv
-		p.count.Withdrawn += p.w.reactor.take(real)
+		p.count.Withdrawn += p.into.take(real)
 	}
 	if last {
 		p.status, p.done = 'S', 0

@@ -36,9 +36,9 @@ const (
 	settledWithinK = 1e-7
 )
 
-// liquid is what a pump holds: concentrations in mmol/L, quench as a volume
-// fraction, temperature in degC.
-type liquid struct{ gold, citrate, quench, temperature float64 }
+// liquid is what a pump holds: concentrations in mmol/L (of the reactor's, and of
+// strong base), quench as a volume fraction, temperature in degC.
+type liquid struct{ gold, citrate, quench, base, temperature float64 }
 
 // thermometer is one sensor: a first-order lag, an offset and noise.
 type thermometer struct {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strings"
 	"time"
 
 	"labgate/lab"
@@ -26,7 +27,9 @@ var (
 	ErrRefused       = errors.New("refused")
 )
 
-// World is the demo laboratory. It is owned by one caller at a time.
+// World is one simulated laboratory: the demo's, or the wet bench. It is owned by
+// one caller at a time. Typed access is to the demo's devices, and nil on the
+// bench.
 type World struct {
 	seed    uint64
 	now     time.Time
@@ -34,13 +37,13 @@ type World struct {
 	ambient float64
 
 	reactor      *Reactor
-	pumps        [3]*Pump // pump_a, pump_b, quench
 	spectrometer *Spectrometer
 	stage        *Stage
 	camera       *Camera
 	cell         *Cell
 	room         *Room
 
+	bodies  []body // in the order in which a tick moves them
 	devices map[string]device
 	faults  map[string]map[string]*fault
 	boots   map[string]int
@@ -61,6 +64,18 @@ type device interface {
 	reboot()
 }
 
+// body is what time moves.
+type body interface {
+	quiet() bool // a tick would change nothing
+	advance()    // by one tick
+}
+
+// vessel is what a pump delivers into, and draws from, in mL.
+type vessel interface {
+	pour(volume float64, in liquid)
+	take(volume float64) (taken float64)
+}
+
 type command struct {
 	component, name string
 	args            []param
@@ -75,26 +90,50 @@ type param struct {
 // NewDemo makes the demo laboratory at rest at an instant: everything off, all
 // at room temperature, the vessel empty, the cell stopped.
 func NewDemo(seed uint64, start time.Time) *World {
+	w := newWorld(seed, start, "reactor", "pump_a", "pump_b", "quench", "spectrometer", "stage", "camera", "cell", "room")
+	w.reactor = newReactor(w)
+	pumpA := newPump(w, "pump_a", w.reactor, liquid{gold: 1, temperature: roomTemperature})
+	pumpB := newPump(w, "pump_b", w.reactor, liquid{citrate: 10, temperature: roomTemperature})
+	quench := newPump(w, "quench", w.reactor, liquid{quench: 1, temperature: 4})
+	w.spectrometer, w.stage, w.camera = newSpectrometer(w), newStage(w), newCamera(w)
+	w.cell, w.room = newCell(w), newRoom(w)
+	w.devices = map[string]device{
+		"reactor": w.reactor, "pump_a": pumpA, "pump_b": pumpB, "quench": quench,
+		"spectrometer": w.spectrometer, "stage": w.stage, "camera": w.camera, "cell": w.cell, "room": w.room,
+	}
+	// Liquids first, then heat and chemistry on what is in the vessel now, then
+	// what only time drives.
+	w.bodies = []body{pumpA, pumpB, quench, w.reactor, w.stage, w.cell}
+	return w
+}
+
+// newWorld is a world whose instruments have still to be put into it.
+func newWorld(seed uint64, start time.Time, names ...string) *World {
 	w := &World{
 		seed: seed, now: start.Round(0), tick: tickOf(start), ambient: 25,
 		faults: map[string]map[string]*fault{}, boots: map[string]int{}, counts: map[string]*Count{},
 	}
-	for _, n := range []string{"reactor", "pump_a", "pump_b", "quench", "spectrometer", "stage", "camera", "cell", "room"} {
+	for _, n := range names {
 		w.boots[n], w.counts[n], w.faults[n] = 1, new(Count), map[string]*fault{}
 	}
-	w.reactor = newReactor(w)
-	w.pumps = [3]*Pump{
-		newPump(w, "pump_a", liquid{gold: 1, temperature: roomTemperature}),
-		newPump(w, "pump_b", liquid{citrate: 10, temperature: roomTemperature}),
-		newPump(w, "quench", liquid{quench: 1, temperature: 4}),
-	}
-	w.spectrometer, w.stage, w.camera = newSpectrometer(w), newStage(w), newCamera(w)
-	w.cell, w.room = newCell(w), newRoom(w)
-	w.devices = map[string]device{
-		"reactor": w.reactor, "pump_a": w.pumps[0], "pump_b": w.pumps[1], "quench": w.pumps[2],
-		"spectrometer": w.spectrometer, "stage": w.stage, "camera": w.camera, "cell": w.cell, "room": w.room,
-	}
 	return w
+}
+
+// For makes the world that has all of some instruments, by their names: the
+// demo laboratory, the wet bench. An error lists what there is.
+func For(instruments []string, seed uint64, start time.Time) (*World, error) {
+	var have []string
+	for _, make := range []func(uint64, time.Time) *World{NewDemo, NewWet} {
+		w, all := make(seed, start), true
+		for _, n := range instruments {
+			all = all && w.devices[n] != nil
+		}
+		if all {
+			return w, nil
+		}
+		have = append(have, fmt.Sprint(w.Instruments()))
+	}
+	return nil, lab.E("sim: for", "", lab.KindInvalid, fmt.Errorf("no simulated world has all of %v; there are %s", instruments, strings.Join(have, " and ")))
 }
 
 func tickOf(t time.Time) uint64 { return uint64(t.UnixNano() / int64(Tick)) }
@@ -131,18 +170,19 @@ func (w *World) Step(to time.Time) {
 }
 
 func (w *World) quiet() bool {
-	return w.reactor.quiet() && w.pumps[0].quiet() && w.pumps[1].quiet() && w.pumps[2].quiet() && w.stage.quiet() && w.cell.quiet()
+	for _, b := range w.bodies {
+		if !b.quiet() {
+			return false
+		}
+	}
+	return true
 }
 
-// advance does one tick: liquids first, then heat and chemistry on what is in
-// the vessel now, then the models that only time drives.
+// advance does one tick.
 func (w *World) advance() {
-	for _, p := range w.pumps {
-		p.advance()
+	for _, b := range w.bodies {
+		b.advance()
 	}
-	w.reactor.advance()
-	w.stage.advance()
-	w.cell.advance()
 }
 
 // Typed access, for faces that need the state behind a wire.
@@ -208,17 +248,21 @@ func (w *World) Reboot(instrument string) {
 //	ambient (degC)      reactor.temperature (degC, the body itself)
 //	exotherm (W, heat that comes from nowhere and no switch ends)
 func (w *World) Set(name string, value float64) error {
-	knobs := map[string]struct {
+	type knob struct {
 		lo, hi float64
 		set    func(float64)
-	}{
-		"room.airflow":        {0, 5, func(v float64) { w.room.airflow = v }},
-		"room.oxygen":         {0, 100, func(v float64) { w.room.oxygen = v }},
-		"room.door_closed":    {0, 1, func(v float64) { w.room.doorClosed = v != 0 }},
-		"room.emergency":      {0, 1, func(v float64) { w.room.emergency = v != 0 }},
-		"ambient":             {-20, 60, func(v float64) { w.ambient = v }},
-		"reactor.temperature": {-20, 200, w.reactor.setBody},
-		"exotherm":            {0, 5000, func(v float64) { w.reactor.exotherm = v }},
+	}
+	knobs := map[string]knob{"ambient": {-20, 60, func(v float64) { w.ambient = v }}}
+	if w.reactor != nil {
+		knobs = map[string]knob{
+			"room.airflow":        {0, 5, func(v float64) { w.room.airflow = v }},
+			"room.oxygen":         {0, 100, func(v float64) { w.room.oxygen = v }},
+			"room.door_closed":    {0, 1, func(v float64) { w.room.doorClosed = v != 0 }},
+			"room.emergency":      {0, 1, func(v float64) { w.room.emergency = v != 0 }},
+			"ambient":             {-20, 60, func(v float64) { w.ambient = v }},
+			"reactor.temperature": {-20, 200, w.reactor.setBody},
+			"exotherm":            {0, 5000, func(v float64) { w.reactor.exotherm = v }},
+		}
 	}
 	k, ok := knobs[name]
 	if !ok {

@@ -121,15 +121,16 @@ func New(o Options) (*Twin, error) {
 	if o.StartWithin == 0 {
 		o.StartWithin = safety.StartWithin
 	}
-	t := &Twin{o: o, clock: clock{o.Start}, world: sim.NewDemo(o.Seed, o.Start), blobs: map[string][]byte{},
+	world, err := sim.For(o.Lab.Names(), o.Seed, o.Start)
+	if err != nil {
+		return nil, lab.E(op, "", lab.KindInvalid, err)
+	}
+	t := &Twin{o: o, clock: clock{o.Start}, world: world, blobs: map[string][]byte{},
 		verdicts: map[string][]messages.Verdict{}, documents: map[string][]any{}, replies: map[string]messages.ControlReply{}}
 	t.trace.start = o.Start
 	t.network = network{t: t, delays: stream{key: o.Seed ^ 0x6e6574}, last: map[string]time.Time{}}
 	t.disk = newJournal(t, stream{key: o.Seed ^ 0x6469736b})
 	for _, in := range o.Lab.Instruments {
-		if t.world.Boot(in.Name) == 0 {
-			return nil, lab.E(op, in.Name, lab.KindInvalid, fmt.Errorf("the simulated world has no such instrument; it has %v", t.world.Instruments()))
-		}
 		if in.Gateway != o.Lab.Instruments[0].Gateway {
 			return nil, lab.E(op, in.Name, lab.KindInvalid, fmt.Errorf("it belongs to gateway %s, others to %s; a twin has one gateway", in.Gateway, o.Lab.Instruments[0].Gateway))
 		}
