@@ -144,6 +144,7 @@ type rulesBody struct {
 	Was     string     `json:"was,omitempty"`
 	Added   []string   `json:"added,omitempty"`
 	Removed []string   `json:"removed,omitempty"`
+	Text    string     `json:"text,omitempty"` // of the file
 	Issues  lab.Issues `json:"issues,omitempty"`
 }
 
@@ -174,7 +175,7 @@ func (c *Core) rulesLoaded(now time.Time, e RulesLoaded) {
 		answer(true, "the rules are as they were", nil)
 		return
 	}
-	body := rulesBody{What: "loaded", Name: e.Rules.Name, Hash: e.Rules.Hash, Was: old.Hash, Added: without(e.Rules, old), Removed: without(old, e.Rules)}
+	body := rulesBody{What: "loaded", Name: e.Rules.Name, Hash: e.Rules.Hash, Was: old.Hash, Added: without(e.Rules, old), Removed: without(old, e.Rules), Text: e.Rules.Text}
 	c.handle(now, c.engine.Reload(now, e.Rules))
 	say := fmt.Sprintf("%d rules are in force, of %s (%s)", len(e.Rules.Rules), e.Rules.Name, e.Rules.Hash)
 	en := c.entry(now, "rules/v1", nil, body)

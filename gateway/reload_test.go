@@ -59,9 +59,16 @@ func TestReload(t *testing.T) {
 	if st.RulesHash != tighter.Hash || len(st.Latches) != 1 || st.Latches[0].Rule != "hot" {
 		t.Errorf("%+v", st)
 	}
-	var b struct{ What, Hash, Was string }
-	if e := s.entriesOf("rules/v1"); len(e) != 1 || json.Unmarshal(e[0].Body, &b) != nil || b.What != "loaded" || b.Hash != tighter.Hash || b.Was != old.Hash || e[0].Principal != "safety_1" {
-		t.Errorf("%+v", e)
+	var a, b struct{ What, Hash, Was, Text string }
+	e := s.entriesOf("rules/v1")
+	if len(e) != 2 || json.Unmarshal(e[0].Body, &a) != nil || json.Unmarshal(e[1].Body, &b) != nil || e[0].Principal != "" || e[1].Principal != "safety_1" {
+		t.Fatalf("%+v", e)
+	}
+	if a.What != "start" || a.Hash != old.Hash || a.Was != "" || a.Text != testRules {
+		t.Errorf("%+v", a)
+	}
+	if b.What != "loaded" || b.Hash != tighter.Hash || b.Was != old.Hash || b.Text == testRules || !strings.HasPrefix(b.Text, "interlocks: test\n") {
+		t.Errorf("%+v", b)
 	}
 	s.set("reactor.probe.temperature = 30 degC")
 	s.read()
@@ -77,11 +84,11 @@ func TestReload(t *testing.T) {
 	if o := s.isState("c1", lab.Refused, lab.KindDenied); o.Issues[0].Rule != "size" {
 		t.Errorf("%+v", o)
 	}
-	if r := s.reload(tighter, nil); !r.OK || len(s.entriesOf("rules/v1")) != 1 {
+	if r := s.reload(tighter, nil); !r.OK || len(s.entriesOf("rules/v1")) != 2 {
 		t.Errorf("the same again: %+v", r)
 	}
 	s.crash()
-	if n := len(s.entriesOf("rules/v1")); n != 1 {
+	if n := len(s.entriesOf("rules/v1")); n != 2 {
 		t.Errorf("%d entries about rules: those in force are on record", n)
 	}
 }

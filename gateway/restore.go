@@ -19,7 +19,6 @@ type restored struct {
 	leases  map[string]*lease       // by instrument: taken, and not given back
 	seen    map[string]string       // alarms that somebody acknowledged: rule to who
 	rules   string                  // hash of those that were in force last
-	any     bool                    // there was a life before this one
 }
 
 func newRestored() restored {
@@ -34,7 +33,6 @@ func (c *Core) Restore(e lab.Entry) error {
 	if e.Time.After(c.lastEntry) {
 		c.lastEntry = e.Time
 	}
-	c.restored.any = true
 	var err error
 	switch e.Kind {
 	case "intent/v1":
@@ -229,8 +227,8 @@ func (c *Core) Restored(now time.Time) []Action {
 	for _, rule := range sortedKeys(c.restored.seen) {
 		c.engine.RestoreAcknowledged(rule, c.restored.seen[rule])
 	}
-	if r := c.engine.Rules(); c.restored.any && c.restored.rules != r.Hash {
-		c.note(c.entry(now, "rules/v1", nil, rulesBody{What: "start", Name: r.Name, Hash: r.Hash, Was: c.restored.rules}))
+	if r := c.engine.Rules(); c.restored.rules != r.Hash {
+		c.note(c.entry(now, "rules/v1", nil, rulesBody{What: "start", Name: r.Name, Hash: r.Hash, Was: c.restored.rules, Text: r.Text}))
 	}
 	c.restored = newRestored()
 	return c.actions

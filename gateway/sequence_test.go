@@ -61,10 +61,10 @@ func TestCommitSequence(t *testing.T) {
 	if v := o.Values["delivered"]; math.Abs(v.Num-0.0995) > 1e-9 || v.Unit.String() != "mL" || !o.Started.Before(o.Ended) {
 		t.Errorf("%+v", o)
 	}
-	if got := kinds(s.journal); got != "link+link+link+link+link+link+link+link+link+lease+allow+intent+sent+outcome" {
+	if got := kinds(s.journal); got != "rules+link+link+link+link+link+link+link+link+link+lease+allow+intent+sent+outcome" {
 		t.Error(got)
 	}
-	intent := s.journal[11]
+	intent := s.journal[12]
 	var body struct {
 		Args   map[string]lab.Value
 		Before map[string]lab.Value

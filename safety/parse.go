@@ -42,6 +42,7 @@ func Parse(file string, data []byte, l *lab.Lab) (*Rules, lab.Issues) {
 		return nil, slices.CompactFunc(is, func(a, b lab.Issue) bool { return a.Pos == b.Pos && a.Say == b.Say })
 	}
 	p.rules.Hash = lab.HashText(append([]byte(l.Hash+"\n"), data...))
+	p.rules.Text = string(data)
 	return p.rules, nil
 }
 

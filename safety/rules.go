@@ -180,6 +180,7 @@ func (r *Rule) instruments() []string {
 type Rules struct {
 	Name      string
 	Hash      string // of the file and of the lab's own limits
+	Text      string // of the file
 	Rules     []*Rule
 	Nominal   map[lab.PropertyID]lab.Value // healthy values, for rule cases
 	Bypasses  int                          // how many rules may be bypassed at once
