@@ -60,13 +60,13 @@ func (h *lookout) node(n *strict.Node, key string) {
 		}
 	case strict.Scalar:
 		if !proseKeys[key] {
-			h.text(n.Text(), n.Pos(), key == "substance")
+			h.text(n.Text(), n.Pos(), key == "substance" || key == "lot")
 		}
 	}
 }
 
-// text reports the first such sign of a text; of the name of a substance, which
-// may be in any language, only one among Latin letters.
+// text reports the first such sign of a text; of the name of a substance or a
+// lot, which may be in any language, only one among Latin letters.
 func (h *lookout) text(s string, at lab.Pos, anyScript bool) {
 	if anyScript && !mixed(s) {
 		return

@@ -170,6 +170,28 @@ func TestRoleRange(t *testing.T) {
 	}
 }
 
+// What people read, and the names of substances and lots, may be in any script;
+// what is told apart by eye in a name may not.
+func TestOtherScripts(t *testing.T) {
+	for text, ok := range map[string]bool{
+		strings.Replace(asking, "Put the vials in.", "Поставьте пробирки – «осторожно».", 1):               true,
+		strings.Replace(asking, "The peak is there.", "Der Gipfel ist da bei 5 µL bei 20 °C", 1):             true,
+		strings.Replace(asking, "lot: L-42", "lot: партия–42", 1):                                          true,
+		strings.Replace(asking, "lot: L-42", "lot: Lоt-42", 1):                                             false,
+		strings.Replace(asking, "gold:    {is: pump/v1}", "gold: {is: pump/v1, holds: {substance: 水}}", 1): true,
+		strings.Replace(asking, "vial_2: {}", "viаl_2: {}", 1):                                             false,
+		strings.Replace(asking, "volume * load.share", "volume * lоad.share", 1):                           false,
+	} {
+		if text == asking {
+			t.Fatal("nothing is changed")
+		}
+		_, issues := protocols.Parse("test.yaml", []byte(text), demoLab(t).Classes)
+		if ok != (len(issues) == 0) || !ok && !slices.ContainsFunc(issues, func(i lab.Issue) bool { return i.Code == "homoglyph" && i.Hint != "" }) {
+			t.Errorf("%v", issues)
+		}
+	}
+}
+
 // Another text, lot or policy is another protocol.
 func TestHashOfNewKeys(t *testing.T) {
 	hash := parse(t, asking).Hash
