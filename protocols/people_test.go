@@ -175,7 +175,7 @@ func TestRoleRange(t *testing.T) {
 func TestOtherScripts(t *testing.T) {
 	for text, ok := range map[string]bool{
 		strings.Replace(asking, "Put the vials in.", "Поставьте пробирки – «осторожно».", 1):               true,
-		strings.Replace(asking, "The peak is there.", "Der Gipfel ist da bei 5 µL bei 20 °C", 1):             true,
+		strings.Replace(asking, "The peak is there.", "Der Gipfel ist da bei 5 µL bei 20 °C", 1):           true,
 		strings.Replace(asking, "lot: L-42", "lot: партия–42", 1):                                          true,
 		strings.Replace(asking, "lot: L-42", "lot: Lоt-42", 1):                                             false,
 		strings.Replace(asking, "gold:    {is: pump/v1}", "gold: {is: pump/v1, holds: {substance: 水}}", 1): true,
