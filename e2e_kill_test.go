@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand"
@@ -136,13 +137,11 @@ func tampered(t *testing.T, l *twoProcesses) {
 		wantRefused(t, dir, l.lab, fmt.Sprintf("byte %d of %d", at, size))
 	}
 	for _, word := range []string{`"intent/v1"`, `"outcome/v1"`, `"aborted by operator_1`} {
-		file, at := find(t, open, word)
-		if at < 0 {
+		dir := copyJournal(t, open)
+		if !flipAll(t, dir, word) {
 			t.Errorf("%s is not in the journal", word)
 			continue
 		}
-		dir := copyJournal(t, open)
-		flip(t, filepath.Join(dir, file), int64(at)+3)
 		wantRefused(t, dir, l.lab, word)
 	}
 }
@@ -203,20 +202,28 @@ func flip(t *testing.T, path string, at int64) {
 	}
 }
 
-// find looks for a text in the files of a journal that is open: the newest of
-// what is in the log is what counts.
-func find(t *testing.T, dir, text string) (file string, at int) {
+// flipAll changes a text wherever it stands in the files of a journal that is
+// open: the log and the pages keep old copies that nobody reads, and which of
+// them is the one that counts depends on the moment.
+func flipAll(t *testing.T, dir, text string) (found bool) {
 	t.Helper()
 	for _, name := range []string{"journal.db-wal", "journal.db"} {
-		b, err := os.ReadFile(filepath.Join(dir, name))
+		path := filepath.Join(dir, name)
+		b, err := os.ReadFile(path)
 		if err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)
 		}
-		if at := strings.LastIndex(string(b), text); at >= 0 {
-			return name, at
+		flipped := []byte(text)
+		flipped[3] ^= 0x20
+		if !bytes.Contains(b, []byte(text)) {
+			continue
+		}
+		found = true
+		if err := os.WriteFile(path, bytes.ReplaceAll(b, []byte(text), flipped), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
-	return "", -1
+	return found
 }
 
 // A clean end in the middle of a run is no kill: the pumps go on alone until the
