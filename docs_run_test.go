@@ -169,6 +169,23 @@ func TestTutorial(t *testing.T) {
 	}
 }
 
+// What the README shows without a station runs as it is written.
+func TestReadmeOffline(t *testing.T) {
+	t.Parallel()
+	r := newReader(t)
+	for _, f := range fences(t, "README.md", "Look before anything moves") {
+		for _, line := range strings.Split(strings.TrimSpace(f.text), "\n") {
+			if !heavy && (strings.Contains(line, "interlocks test") || strings.Contains(line, "interlocks verify")) {
+				continue // seconds of work; others test them
+			}
+			r.do(strings.ReplaceAll(line, "go run . ", "./labgate "))
+			if strings.Contains(r.said, "labgate: ") || r.said == "" {
+				t.Errorf("%s\n%s", line, r.said)
+			}
+		}
+	}
+}
+
 // The parts of Getting started that need no station.
 func TestGettingStartedOffline(t *testing.T) {
 	t.Parallel()
