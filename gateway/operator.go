@@ -148,6 +148,17 @@ type rulesBody struct {
 	Issues  lab.Issues `json:"issues,omitempty"`
 }
 
+// mostText bounds the text of a file that an entry carries; the hash of a
+// longer one tells which it was.
+const mostText = 512 << 10
+
+func textOf(r *safety.Rules) string {
+	if len(r.Text) > mostText {
+		return ""
+	}
+	return r.Text
+}
+
 // rulesAlarm is the id of the alarm about an interlocks file that can't be
 // taken.
 const rulesAlarm = "rules"
@@ -175,7 +186,7 @@ func (c *Core) rulesLoaded(now time.Time, e RulesLoaded) {
 		answer(true, "the rules are as they were", nil)
 		return
 	}
-	body := rulesBody{What: "loaded", Name: e.Rules.Name, Hash: e.Rules.Hash, Was: old.Hash, Added: without(e.Rules, old), Removed: without(old, e.Rules), Text: e.Rules.Text}
+	body := rulesBody{What: "loaded", Name: e.Rules.Name, Hash: e.Rules.Hash, Was: old.Hash, Added: without(e.Rules, old), Removed: without(old, e.Rules), Text: textOf(e.Rules)}
 	c.handle(now, c.engine.Reload(now, e.Rules))
 	say := fmt.Sprintf("%d rules are in force, of %s (%s)", len(e.Rules.Rules), e.Rules.Name, e.Rules.Hash)
 	en := c.entry(now, "rules/v1", nil, body)

@@ -228,7 +228,7 @@ func (c *Core) Restored(now time.Time) []Action {
 		c.engine.RestoreAcknowledged(rule, c.restored.seen[rule])
 	}
 	if r := c.engine.Rules(); c.restored.rules != r.Hash {
-		c.note(c.entry(now, "rules/v1", nil, rulesBody{What: "start", Name: r.Name, Hash: r.Hash, Was: c.restored.rules, Text: r.Text}))
+		c.note(c.entry(now, "rules/v1", nil, rulesBody{What: "start", Name: r.Name, Hash: r.Hash, Was: c.restored.rules, Text: textOf(r)}))
 	}
 	c.restored = newRestored()
 	return c.actions
