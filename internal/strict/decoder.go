@@ -151,10 +151,14 @@ var (
 	looksOdd    = regexp.MustCompile(`^(0[xX][0-9a-fA-F_]+( .*)?|0[oO][0-7_]+( .*)?|0[bB][01_]+( .*)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)|(?i:yes|no|on|off)|Null|NULL|True|TRUE|False|FALSE)$`)
 )
 
+// begins reports whether a text begins with one of some signs: most texts do not,
+// and need no regular expression.
+func begins(text, signs string) bool { return text != "" && strings.IndexByte(signs, text[0]) >= 0 }
+
 // odd reports plain scalars that YAML readers disagree about.
 func (d *Decoder) odd(n *Node) bool {
 	switch {
-	case n.quoted:
+	case n.quoted || !begins(n.text, "0123456789+-.yYnNoOtTfF"):
 		return false
 	case looksDate.MatchString(n.text):
 		d.Issues.Add(n.pos, "bare_date", "put it in quotes", "%s would be read as a date", clip(n.text))
@@ -169,7 +173,7 @@ func (d *Decoder) odd(n *Node) bool {
 // oddNumber reports plain scalars that are numbers to some readers only, where
 // a text is wanted. An ordinary number is no problem: its spelling is kept.
 func (d *Decoder) oddNumber(n *Node) bool {
-	if n.quoted {
+	if n.quoted || !begins(n.text, "0123456789+-.") {
 		return false
 	}
 	if looksNumber.MatchString(n.text) {
