@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -332,5 +333,45 @@ func TestStarting(t *testing.T) {
 	s.ask("c2 stage.move x=0 mm, y=0 mm, z=0 mm")
 	if s.sent["c2"] != 1 || !s.status().Ready {
 		t.Errorf("%+v", s.status())
+	}
+}
+
+// What came first came first, also after a restart; a reset of it makes nothing
+// else the cause, and what is reset stays so.
+func TestFirstOutSurvives(t *testing.T) {
+	l, r := demoLab(t)
+	s := bareShell(t, l, r, nil)
+	s.rules = s.parsed(testRules + "  - {id: draught, trip: reactor, when: room.airflow < 0.1 m/s, unknown_for: 60 s, do: [pump_b.stop]}\n")
+	s.boot(nil)
+	s.connect()
+	latched := func() string {
+		var list []string
+		for _, x := range s.status().Trips {
+			list = append(list, fmt.Sprintf("%s %t", x.Rule, x.FirstOut))
+		}
+		return strings.Join(list, ", ")
+	}
+	s.set("reactor.probe.temperature = 99 degC")
+	s.read()
+	s.crash()
+	s.set("room.airflow = 0.05 m/s")
+	s.read()
+	for range 2 {
+		if got := latched(); got != "hot true, draught false" {
+			t.Error(got)
+		}
+		s.crash()
+	}
+	if r := s.control(gateway.ResetAsked{ID: "x", Rule: "hot", Principal: "operator_1", Reason: "looked"}); r.OK {
+		t.Error("it is hot still")
+	}
+	s.set("reactor.probe.temperature = 30 degC")
+	s.read()
+	if r := s.control(gateway.ResetAsked{ID: "x", Rule: "hot", Principal: "operator_1", Reason: "looked"}); !r.OK {
+		t.Errorf("%+v", r)
+	}
+	s.crash()
+	if got := latched(); got != "draught false" {
+		t.Error(got)
 	}
 }
