@@ -18,6 +18,7 @@ var (
 	unitNM      = lab.Q(0, "nm").Unit
 	unitMillis  = lab.Q(0, "ms").Unit
 	unitGram    = lab.Q(0, "g").Unit
+	unitUL      = lab.Q(0, "uL").Unit
 	unitDegC    = lab.DegC
 	unitPercent = lab.Percent
 )

@@ -25,6 +25,7 @@ const (
 	bestBlur     = 0.6     // µm, σ0
 	bestFocus    = 1.2003  // mm, of the stage's z
 	focusDrift   = 0.0002  // mm, slow and both ways
+	mostTilt     = 0.004   // mm a mm: how far the slide may lean in x and in y, by the seed
 	fluxPerMS    = 600.0   // electrons a ms from the bright background
 	fullWell     = 30000.0 // electrons, 255
 	darkPerMS    = 0.2     // electrons
@@ -48,11 +49,14 @@ type Camera struct {
 	w     *World
 	noise stream
 	field uint64 // where the particles of a droplet lie
+	lean  [2]float64
 	until time.Time
 }
 
 func newCamera(w *World) *Camera {
-	return &Camera{w: w, noise: stream{key: source(w.seed, "camera")}, field: source(w.seed, "camera.field")}
+	k := source(w.seed, "camera.field")
+	lean := [2]float64{mostTilt * (2*unit(mix(k+1)) - 1), mostTilt * (2*unit(mix(k+2)) - 1)}
+	return &Camera{w: w, noise: stream{key: source(w.seed, "camera")}, field: k, lean: lean}
 }
 
 // Exposing reports whether a picture is being taken.
@@ -88,6 +92,9 @@ func (c *Camera) Capture(exposure float64) (Frame, error) {
 	return Frame{PNG: buf.Bytes(), Sharpness: sharpness(img), PixelUM: pixelSize, Particles: particles}, nil
 }
 
+// BestFocus is the stage's z, in mm, at which the slide is sharp at x and y.
+func (c *Camera) BestFocus(x, y float64) float64 { return bestFocus + c.lean[0]*x + c.lean[1]*y }
+
 func exposureTime(ms float64) time.Duration {
 	return time.Duration(ms*float64(time.Millisecond)) + 50*time.Millisecond // and the readout
 }
@@ -97,7 +104,7 @@ func exposureTime(ms float64) time.Duration {
 // y choose which of them are seen.
 func (c *Camera) object() ([]float64, int) {
 	x, y, z := c.w.stage.where()
-	d, share := 0.0, 0.02 // dust
+	d, share := 0.0, 0.10 // dust
 	if m := &c.w.reactor.mixture; c.w.reactor.contents > 0.01 && m.metal() > 0.005 {
 		d = m.diameter()
 		share += math.Min(0.6, 0.1*math.Log10(math.Max(1, m.mu[0]/1e8)))
@@ -122,7 +129,7 @@ func (c *Camera) object() ([]float64, int) {
 			}
 		}
 	}
-	away := (z - bestFocus - focusDrift*math.Sin(float64(c.w.tick)*dt/300)) * 1000
+	away := (z - c.BestFocus(x, y) - focusDrift*math.Sin(float64(c.w.tick)*dt/300)) * 1000
 	blur(object, math.Sqrt(bestBlur*bestBlur+math.Pow(aperture*away/medium, 2))/pixelSize)
 	return object, particles
 }

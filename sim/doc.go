@@ -1,9 +1,10 @@
-// Package sim is the physical world of two laboratories. The demo: a heated
+// Package sim is the physical world of three laboratories. The demo: a heated
 // microreactor in which gold nanoparticles grow, the pumps that feed and quench
 // it, the spectrometer and the camera that look at it, the stage under the
 // camera, a film-coating cell and the room around them. The wet bench: a burette
 // over a beaker with a pH probe, a feeder over a balance, a crystalliser with a
-// turbidity probe; it has no wires yet.
+// turbidity probe. The assay: a plate with a dispenser and a reader. Only the demo
+// has wires.
 //
 // It promises that the same seed, the same start and the same calls at the
 // same instants give the same world, to the bit on one kind of machine,

@@ -120,10 +120,10 @@ func newWorld(seed uint64, start time.Time, names ...string) *World {
 }
 
 // For makes the world that has all of some instruments, by their names: the
-// demo laboratory, the wet bench. An error lists what there is.
+// demo laboratory, the wet bench, the assay. An error lists what there is.
 func For(instruments []string, seed uint64, start time.Time) (*World, error) {
 	var have []string
-	for _, make := range []func(uint64, time.Time) *World{NewDemo, NewWet} {
+	for _, make := range []func(uint64, time.Time) *World{NewDemo, NewWet, NewAssay} {
 		w, all := make(seed, start), true
 		for _, n := range instruments {
 			all = all && w.devices[n] != nil
