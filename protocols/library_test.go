@@ -20,7 +20,7 @@ func TestLibrary(t *testing.T) {
 	}
 	for name, data := range files {
 		t.Run(name, func(t *testing.T) {
-			p, issues := protocols.Parse(name, data, demoLab(t).Classes)
+			p, issues := protocols.Parse(name, data, demoLab(t).Classes, protocols.Files(files))
 			if len(issues) > 0 {
 				t.Fatal(issues)
 			}

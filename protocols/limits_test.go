@@ -123,7 +123,7 @@ func TestLoadTellsOfTwoContents(t *testing.T) {
 		t.Errorf("%d protocols, %v", len(list), issues)
 	}
 	// Two folders hold a library's file and a lab's of the same name.
-	_, issues = protocols.Load(c.Classes, nil, protocols.Library(), map[string][]byte{"mine.yaml": bytes.Replace(protocols.Library()["coat-films.yaml"], []byte("max: "), []byte("max: 1"), 1)})
+	_, issues = protocols.Load(c.Classes, protocols.Files(protocols.Library()), protocols.Library(), map[string][]byte{"mine.yaml": bytes.Replace(protocols.Library()["coat-films.yaml"], []byte("max: "), []byte("max: 1"), 1)})
 	if len(issues) == 0 {
 		t.Error("a changed copy of a library's protocol is taken")
 	}

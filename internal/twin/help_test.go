@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"sort"
 	"strings"
 	"sync"
 	"testing"
@@ -31,20 +30,10 @@ var demo = sync.OnceValues(func() (*twin.Options, error) {
 	}
 	o := &twin.Options{Lab: cfg.Lab, Rules: cfg.Rules, Classes: cfg.Classes, Encodable: frame.Encodable,
 		Principals: []runner.Principal{{Name: "planner", Role: "agent", Inline: true}, {Name: "operator", Role: "operator"}}}
-	files := protocols.Library()
-	var names []string
-	for n := range files {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	for _, n := range names {
-		p, issues := protocols.Parse(n, files[n], cfg.Classes)
-		if err := issues.Err(); err != nil {
-			return nil, err
-		}
-		o.Library = append(o.Library, p)
-	}
-	return o, nil
+	library := protocols.Library()
+	list, issues := protocols.Load(cfg.Classes, protocols.Files(library), library)
+	o.Library = list
+	return o, issues.Err()
 })
 
 // makeTwin makes a twin of the demo lab whose instruments all answer.
