@@ -21,7 +21,7 @@ import (
 )
 
 type checkCmd struct {
-	Files []string          `arg:"" help:"Protocol, lab, profile, class or interlocks files, or lab folders."`
+	Files []string          `arg:"" help:"Protocol, lab, profile, class or interlocks files, lab folders, or names of built-in protocols."`
 	Lab   string            `help:"The lab that protocols and interlocks are checked against (default: the one that a protocol names, else demo)." placeholder:"DIR"`
 	Input map[string]string `help:"An input of a protocol, name=value; again for each." short:"i"`
 }
@@ -100,11 +100,12 @@ func (c *checkCmd) labFor(path string) (*configs.Config, error) {
 	if c.Lab != "" {
 		return loadLab(c.Lab)
 	}
-	data, err := readBounded(path)
-	if err != nil {
-		data = nil // a folder, or what check itself reports
+	file, data := builtIn(path)
+	if data == nil {
+		file = path
+		data, _ = readBounded(path) // none of a folder, or of what check itself reports
 	}
-	return loadLab(labOf(path, data))
+	return loadLab(labOf(file, data))
 }
 
 func (c *checkCmd) check(path string, cfg *configs.Config, labErr error) checked {
@@ -117,8 +118,17 @@ func (c *checkCmd) check(path string, cfg *configs.Config, labErr error) checked
 			if errors.As(err, &unread) {
 				err = unread.Err // the issue itself names the file
 			}
-			r.Issues = append(r.Issues, lab.Issue{Code: "unreadable", File: path, Say: err.Error()})
+			i := lab.Issue{Code: "unreadable", File: path, Say: err.Error()}
+			if errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(path, "/.") {
+				i.Hint = "the built-in protocols are " + strings.ReplaceAll(strings.Join(sortedNames(protocols.Library()), ", "), ".yaml", "")
+			}
+			r.Issues = append(r.Issues, i)
 		}
+		return r
+	}
+	if file, data := builtIn(path); data != nil && labErr == nil {
+		r.What = "protocol"
+		c.checkProtocol(file, data, cfg, &r)
 		return r
 	}
 	st, err := os.Stat(path)

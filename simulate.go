@@ -101,16 +101,11 @@ func (c *simulateCmd) Run(a *app) error {
 // loadProtocol finds a protocol, by its file or its name, and the lab that it
 // is for: the one that is given, else the one that it names, else demo.
 func loadProtocol(name, dir string) (*configs.Config, *protocols.Protocol, error) {
-	file, data := name, []byte(nil)
+	file, data := builtIn(name)
 	if st, err := os.Stat(name); err == nil && !st.IsDir() {
+		file = name
 		if data, err = readBounded(name); err != nil {
 			return nil, nil, err
-		}
-	} else {
-		for f, text := range protocols.Library() {
-			if strings.TrimSuffix(f, ".yaml") == strings.TrimSuffix(name, ".yaml") {
-				file, data = f, text
-			}
 		}
 	}
 	if data == nil {
@@ -125,6 +120,15 @@ func loadProtocol(name, dir string) (*configs.Config, *protocols.Protocol, error
 	}
 	p, issues := protocols.Parse(file, data, cfg.Classes, finderOf(cfg, file))
 	return cfg, p, issues.Err()
+}
+
+// builtIn is the library's protocol of a name that is no file or folder here.
+func builtIn(name string) (file string, data []byte) {
+	file = strings.TrimSuffix(name, ".yaml") + ".yaml"
+	if _, err := os.Stat(name); err == nil {
+		return file, nil
+	}
+	return file, protocols.Library()[file]
 }
 
 // labOf is the lab that a protocol names, by its own folder's side or built
