@@ -46,6 +46,9 @@ type Options struct {
 	// half of it. Nothing is ever older than it may be, a decision has its fresh
 	// readings as always, and a trip comes at most so much later.
 	Sparse bool
+	// Unproved accepts plans without their preflight: what that refuses then
+	// meets the live rules. It is for replaying counter-examples.
+	Unproved bool
 	// Told is called with each document of a run as it is published: people of
 	// a simulation see by it what they are asked. It may call Control and At.
 	Told func(run string, doc any)

@@ -113,6 +113,9 @@ func (w *walk) limit(s *protocols.Step, v *verdict, a *asked, r *safety.Rule) {
 		case beyond(iv, r.Limit, true):
 			v.open(r.ID, nil)
 		}
+		if ok && !iv.Maybe {
+			w.stride(s, v, a, r, t.Arg, iv)
+		}
 		if r.Limit.Step != nil || r.Limit.Change != nil || r.Limit.Total != nil {
 			v.open(r.ID, nil)
 		}
@@ -120,6 +123,26 @@ func (w *walk) limit(s *protocols.Step, v *verdict, a *asked, r *safety.Rule) {
 			if ok && !iv.Maybe && iv.Lo > most.Base() {
 				w.refuse(s, v, w.outside(r, t.Arg, a, iv))
 			}
+		}
+	}
+}
+
+// stride refuses a step that is too large from anything that the plan leaves
+// in force.
+func (w *walk) stride(s *protocols.Step, v *verdict, a *asked, r *safety.Rule, arg string, to expr.Interval) {
+	if r.Limit.Step == nil {
+		return
+	}
+	const digit = 1 + 1e-9 // as in beyond
+	for _, f := range r.Formulas() {
+		if f.Role != safety.RoleFrom || f.Command != a.target {
+			continue
+		}
+		from, ok := f.Program.NumberOver(w.env(a, a.before))
+		if ok && !from.Maybe && max(to.Lo-from.Hi, from.Lo-to.Hi) > r.Limit.Step.Base()*digit {
+			u := a.spec.Arg(arg).Type.Unit
+			w.refuse(s, v, lab.Issue{Code: "limit", Rule: r.ID, Path: "args." + arg, Got: in(to.Lo, u).String(), Allowed: "a step of at most " + r.Limit.Step.String(),
+				Say: fmt.Sprintf("%s: %s is %s, and what is in force is between %s and %s; a step is at most %s", r.ID, arg, in(to.Lo, u), in(from.Lo, u), in(from.Hi, u), r.Limit.Step)})
 		}
 	}
 }

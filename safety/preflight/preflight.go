@@ -15,6 +15,7 @@ package preflight
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 
@@ -69,8 +70,8 @@ type walk struct {
 	said    map[*protocols.Step]*verdict
 	refused map[string]bool // of issues, by step and rule
 	issues  lab.Issues
-	used    map[*safety.Rule]expr.Interval // what budgets of the run have used up
-	did     map[lab.CommandID]bool         // commands that were surely done in this run
+	used    budgets                // what budgets of the run have used up
+	did     map[lab.CommandID]bool // commands that were surely done in this run
 	since   map[lab.CommandID]map[lab.CommandID]bool
 	branch  int        // how many parallels are around
 	dry     int        // how many branches are gone through unjudged
@@ -87,7 +88,7 @@ type verdict struct {
 
 func newWalk(m *model, plan *protocols.Plan) *walk {
 	w := &walk{model: m, plan: plan, ranges: plan.Ranges(), reach: map[int]expr.Range{}, said: map[*protocols.Step]*verdict{}, refused: map[string]bool{},
-		used: map[*safety.Rule]expr.Interval{}, did: map[lab.CommandID]bool{}, since: map[lab.CommandID]map[lab.CommandID]bool{}}
+		used: budgets{}, did: map[lab.CommandID]bool{}, since: map[lab.CommandID]map[lab.CommandID]bool{}}
 	w.slots = make([]int, len(w.ranges))
 	for i := range w.slots {
 		w.slots[i] = -1
@@ -133,8 +134,9 @@ func (w *walk) list(steps []*protocols.Step, st state) {
 // is after it may be as if it had not begun.
 func (w *walk) step(s *protocols.Step, st state) {
 	var before state
+	var used budgets
 	if s.OnError.GoesOn() {
-		before = slices.Clone(st)
+		before, used = slices.Clone(st), maps.Clone(w.used)
 	}
 	switch s.Kind {
 	case protocols.Do:
@@ -155,9 +157,13 @@ func (w *walk) step(s *protocols.Step, st state) {
 	}
 	if len(s.OnError.Steps) > 0 {
 		before.join(st) // it failed somewhere between
+		done := w.used
+		w.used = used.joined(done)
 		w.list(s.OnError.Steps, before)
+		used, w.used = w.used, done
 	}
 	st.join(before)
+	w.used = w.used.joined(used)
 }
 
 // branches of an if: those that its condition leaves open.
@@ -170,8 +176,12 @@ func (w *walk) branches(s *protocols.Step, st state) {
 	case expr.Never:
 		w.list(s.Otherwise, st)
 	default:
+		used := maps.Clone(w.used)
 		w.list(s.Steps, st)
+		then := w.used
+		w.used = used
 		w.list(s.Otherwise, other)
+		w.used = w.used.joined(then)
 		st.join(other)
 	}
 }
@@ -184,14 +194,24 @@ const maxRounds = 8
 // after some rounds is stretched to what it is after all of them.
 func (w *walk) repeat(s *protocols.Step, st state) {
 	ends := slices.Clone(st) // where it may end, once the first round is over
+	start, first := maps.Clone(w.used), budgets(nil)
 	for round := 1; round <= s.Max; round++ {
-		last := slices.Clone(st)
+		last, used := slices.Clone(st), maps.Clone(w.used)
 		w.list(s.Steps, st)
 		if round == 1 {
-			ends = slices.Clone(st)
+			ends, first = slices.Clone(st), maps.Clone(w.used)
 		}
 		ends.join(st)
+		if round < s.Max && (round == maxRounds || st.equal(last)) {
+			w.used.extend(used, float64(s.Max-round-1)) // what is left but the last, which is gone through below
+		}
+		if s.Until != nil {
+			w.used.atLeast(start) // it may be over before
+		}
 		if st.equal(last) {
+			if round < s.Max && !w.used.equal(used) {
+				w.list(s.Steps, slices.Clone(st))
+			}
 			break
 		}
 		if round == maxRounds && round < s.Max {
@@ -205,6 +225,7 @@ func (w *walk) repeat(s *protocols.Step, st state) {
 	}
 	if s.Until != nil {
 		copy(st, ends)
+		w.used.atLeast(first)
 	}
 }
 
