@@ -1,6 +1,7 @@
 package preflight
 
 import (
+	"math"
 	"slices"
 
 	"labgate/lab"
@@ -56,21 +57,24 @@ func contractNumber(never func(expr.Range) bool, was expr.Range, u lab.Unit) exp
 	}
 	within := func(lo, hi float64) expr.Range { return expr.Within(expr.Interval{Lo: lo, Hi: hi}, u) }
 	lo, hi := iv.Lo, iv.Hi
-	if never(within(lo, hi)) {
-		return was // it can't be true at all: that is for others to say
+	if lo == hi && !iv.Maybe || never(within(lo, hi)) {
+		return was // one value already, or it can't be true at all: that is for others to say
 	}
-	step := hi - lo
-	for range halvings {
-		step /= 2
-		if never(within(lo, iv.Lo+step)) {
-			iv.Lo += step
+	least := (hi - lo) * math.Pow(2, -halvings) // what is open so near to an end leaves nothing to cut off there
+	if step := hi - lo; never(within(lo, lo+least)) {
+		for range halvings {
+			step /= 2
+			if never(within(lo, iv.Lo+step)) {
+				iv.Lo += step
+			}
 		}
 	}
-	step = hi - iv.Lo
-	for range halvings {
-		step /= 2
-		if never(within(iv.Hi-step, hi)) {
-			iv.Hi -= step
+	if step := hi - iv.Lo; never(within(hi-least, hi)) {
+		for range halvings {
+			step /= 2
+			if never(within(iv.Hi-step, hi)) {
+				iv.Hi -= step
+			}
 		}
 	}
 	if !ok && (iv.Lo == -widest || iv.Hi == widest) {

@@ -60,11 +60,14 @@ func (a *asked) arg(name string) expr.Range {
 	return expr.Range{}
 }
 
-// env lays a state out for the rules' expressions. No group counts as tripped:
-// a trip ends the run.
+// env lays a state out for the rules' expressions, until it is asked again. No
+// group counts as tripped: a trip ends the run.
 func (w *walk) env(a *asked, st state) []expr.Range {
-	env := make([]expr.Range, w.size)
-	copy(env, st)
+	if w.room.env == nil {
+		w.room.env = make([]expr.Range, w.size)
+	}
+	env := w.room.env
+	clear(env[copy(env, st):])
 	for slot := len(st); slot < w.size; slot++ {
 		if _, ok := w.rules.GroupAt(slot); ok {
 			env[slot] = expr.Exactly(lab.BoolValue(false))

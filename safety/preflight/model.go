@@ -2,7 +2,6 @@ package preflight
 
 import (
 	"math"
-	"slices"
 
 	"labgate/lab"
 	"labgate/lab/expr"
@@ -141,12 +140,14 @@ func (st state) stretch(last state, rounds float64) {
 
 // change lets a command's declared changes happen to a state.
 func (w *walk) change(id lab.CommandID, spec *lab.CommandSpec, args []expr.Range, st state) {
-	before := slices.Clone(st)
+	w.room.before = append(w.room.before[:0], st...)
+	before := w.room.before
 	for _, ch := range w.changesOf(id, spec) {
-		env := slices.Clone(args)
+		env := append(w.room.own[:0], args...)
 		for _, p := range ch.own {
 			env = append(env, before[p])
 		}
+		w.room.own = env
 		st[ch.property] = ch.apply(env, before[ch.property])
 		w.reached(ch.property, st[ch.property])
 		for _, l := range w.logs {

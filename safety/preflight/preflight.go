@@ -76,6 +76,14 @@ type walk struct {
 	branch  int        // how many parallels are around
 	dry     int        // how many branches are gone through unjudged
 	logs    []*effects // of those
+	room    room
+}
+
+// room is memory that one command after the other is judged in: nothing of it
+// is kept when its step is over.
+type room struct {
+	after, during, before state
+	env, own              []expr.Range
 }
 
 // verdict is what is known of a step so far, over all the times that it is
@@ -252,9 +260,11 @@ func (w *walk) do(s *protocols.Step, st state) {
 		return
 	}
 	args := w.plan.ArgsOver(s, w.filled(st))
-	after := slices.Clone(st)
+	w.room.after = append(w.room.after[:0], st...)
+	after := w.room.after
 	w.change(target, spec, args, after)
-	during := slices.Clone(st)
+	w.room.during = append(w.room.during[:0], st...)
+	during := w.room.during
 	during.join(after)
 	w.confirmed(target, spec, args, st, after)
 	if w.dry > 0 {
