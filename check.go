@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +35,8 @@ type checked struct {
 	What  string  `json:"what"`                 // protocol, lab, profile, class, interlocks
 	All   bool    `json:"all_inputs,omitempty"` // proved for every value that the inputs may have; the bill is for the defaults
 	Reach []reach `json:"reach,omitempty"`
+	// Occupation is how long at worst each instrument's commands take.
+	Occupation map[string]lab.Quantity `json:"occupation,omitempty"`
 }
 
 // reach is what a protocol's commands may bring a property to.
@@ -92,6 +96,9 @@ func (c *checkCmd) say(a *app, r checked) {
 	}
 	for _, x := range r.Reach {
 		a.say("  may reach:    %-30s %s to %s", x.Property, report.Short(lab.NumberValue(x.Low)), report.Short(lab.NumberValue(x.Up)))
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Occupation)) {
+		a.say("  occupied:     %-30s at most %s", name, report.Short(lab.NumberValue(r.Occupation[name])))
 	}
 }
 
@@ -239,6 +246,10 @@ func (c *checkCmd) checkProtocol(path string, data []byte, cfg *configs.Config, 
 	}
 	r.Hashes.Plan = plan.Hash
 	r.Bill = &messages.Bill{Expected: lab.Seconds(plan.Bill.Expected), Worst: lab.Seconds(plan.Bill.Worst), Exposures: plan.Bill.Exposures, Commands: plan.Bill.Commands, Consumption: plan.Bill.Consumption}
+	r.Occupation = map[string]lab.Quantity{}
+	for name, busy := range plan.Bill.Occupation {
+		r.Occupation[name] = lab.Seconds(busy)
+	}
 	if len(c.Input) == 0 && len(p.Inputs) > 0 {
 		return // said for all inputs already
 	}

@@ -32,9 +32,10 @@ const maxAmount = 1e6
 type Bill struct {
 	Expected    time.Duration
 	Worst       time.Duration
-	Exposures   int                     // tries of commands that acquire
-	Commands    int                     // tries of any command
-	Consumption map[string]lab.Quantity // by substance, or instrument where it is not known what that holds
+	Exposures   int                      // tries of commands that acquire
+	Commands    int                      // tries of any command
+	Consumption map[string]lab.Quantity  // by substance, or instrument where it is not known what that holds
+	Occupation  map[string]time.Duration // by instrument: how long its commands may take, all tries together
 }
 
 // MarshalJSON writes times as quantities.
@@ -217,13 +218,14 @@ type biller struct {
 	plan   *Plan
 	ranges []expr.Range
 	uses   map[string]lab.Quantity
+	busy   map[string]float64 // seconds, by instrument
 	issues lab.Issues
 }
 
 // bill computes the plan's bill, and reports what can't be bounded or exceeds
 // the protocol's own budget.
 func (pl *Plan) bill() lab.Issues {
-	b := &biller{plan: pl, ranges: pl.Protocol.ranges(pl.Inputs), uses: map[string]lab.Quantity{}}
+	b := &biller{plan: pl, ranges: pl.Protocol.ranges(pl.Inputs), uses: map[string]lab.Quantity{}, busy: map[string]float64{}}
 	var all sum
 	for _, list := range [][]*Step{pl.Protocol.Steps, pl.Protocol.Cleanup, pl.Protocol.Finally} {
 		all = all.then(b.list(list, 1))
@@ -238,7 +240,10 @@ func (pl *Plan) bill() lab.Issues {
 	if len(b.issues) > 0 {
 		return b.issues
 	}
-	pl.Bill = Bill{Expected: seconds(all.expected), Worst: seconds(all.worst), Exposures: int(all.exposures), Commands: int(all.commands), Consumption: b.uses}
+	pl.Bill = Bill{Expected: seconds(all.expected), Worst: seconds(all.worst), Exposures: int(all.exposures), Commands: int(all.commands), Consumption: b.uses, Occupation: map[string]time.Duration{}}
+	for name, busy := range b.busy {
+		pl.Bill.Occupation[name] = seconds(busy)
+	}
 	if t := p.Budget.Time; t > 0 && pl.Bill.Expected > t {
 		b.over("time", lab.Seconds(t).String(), lab.Seconds(pl.Bill.Expected).String(), "takes about")
 	}
@@ -343,6 +348,7 @@ func (b *biller) do(s *Step, times float64) sum {
 	if c.worst != nil {
 		all.worst = b.bound(c.worst, args, s) * tries
 	}
+	b.busy[b.plan.Bindings[s.Role].Instrument.Name] += all.worst * times
 	all.worst += float64(s.OnError.Retry) * RetryAfter.Seconds()
 	if c.expected != nil {
 		if iv, ok := c.expected.NumberOver(args); ok {

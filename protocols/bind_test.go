@@ -235,3 +235,22 @@ func TestPlanHash(t *testing.T) {
 		seen[pl.Hash] = true
 	}
 }
+
+// The occupation of an instrument is its commands at worst, each of a repeat.
+func TestOccupation(t *testing.T) {
+	pl := bind(t, `protocol: busy
+version: 1.0.0
+roles:
+  pump:  {is: pump/v1, holds: {substance: HAuCl4}}
+  stage: {is: stage/v1}
+steps:
+  - repeat: {max: 3}
+    steps:
+      - {do: pump.dose, with: {volume: 0.1 mL, rate: 6 mL/min}}
+  - {do: stage.move, with: {x: 0 mm, y: 0 mm, z: 1 mm}}
+`, nil)
+	got := pl.Bill.Occupation
+	if len(got) != 2 || got["pump_a"] != 18600*time.Millisecond || got["stage"] != 15*time.Second { // 3 times 1.2 x 1 s + 5 s; 15 s
+		t.Errorf("%v", got)
+	}
+}
