@@ -319,7 +319,11 @@ func (b *biller) once(s *Step, times float64) sum {
 		return b.list(s.Steps, times)
 	case If:
 		then, other := b.list(s.Steps, times), b.list(s.Otherwise, times)
-		return sum{max(then.expected, other.expected), max(then.worst, other.worst), max(then.exposures, other.exposures), max(then.commands, other.commands)}
+		wait := 0.0
+		if b.plan.LooksAt(s) {
+			wait = UnknownFor.Seconds()
+		}
+		return sum{max(then.expected, other.expected), wait + max(then.worst, other.worst), max(then.exposures, other.exposures), max(then.commands, other.commands)}
 	case Repeat:
 		most := float64(s.Max)
 		body := b.list(s.Steps, times*most)

@@ -22,6 +22,7 @@ const (
 	MaxTime     = 366 * 24 * time.Hour // of anything: a wait, a budget, a whole plan
 	MaxCommands = 10_000_000           // of a plan, at worst
 	MaxMemories = 32                   // expressions that remember: rate, mean, held
+	UnknownFor  = 5 * time.Second      // how long an if waits for readings that are not there yet
 
 	maxName    = 64     // bytes that a hint is looked for
 	maxGuesses = 30_000 // names compared in search of hints, in one file

@@ -33,6 +33,16 @@ func (pl *Plan) PropertyAt(slot int) (lab.PropertyID, bool) {
 	return id, id != lab.PropertyID{}
 }
 
+// LooksAt reports whether a step's condition reads the laboratory.
+func (pl *Plan) LooksAt(s *Step) bool {
+	for _, slot := range s.Until.Slots() {
+		if _, ok := pl.PropertyAt(slot); ok {
+			return true
+		}
+	}
+	return false
+}
+
 // ArgsOver is what the arguments of a do step may be, for all readings within
 // the ranges. What they can't be is refused when the step begins, so that the
 // class's bounds hold.

@@ -8,6 +8,8 @@ import (
 
 	"labgate/lab"
 	"labgate/messages"
+	"labgate/protocols"
+	"labgate/runner"
 )
 
 // An if does one list or the other, by what a step gave; an unknown condition
@@ -33,6 +35,26 @@ func TestIf(t *testing.T) {
 	o.outcome(failed(lab.Failed, lab.KindDeviceRefused, "lamp"))
 	o.over()
 	if d := o.stopDoc(); d.ExitStatus != messages.ExitFail || d.Reason != "step gate: read.peak > 530 nm is unknown" {
+		t.Errorf("%+v", d)
+	}
+}
+
+// At the start of a run its readings have not all come yet: an if waits for
+// them a little, and no longer.
+func TestIfAtTheStart(t *testing.T) {
+	steps := "  - id: gate\n    if: reactor.speed > 100 rpm\n    then: [{do: reactor.drain}]\n" + stir
+	o := begin(t, protocolOf("", steps, ""))
+	o.is(leased...)
+	o.pass(protocols.UnknownFor - time.Second)
+	o.trace = nil
+	o.step(runner.ReadingArrived{ID: lab.PropertyID{Instrument: "reactor", Component: "stirrer", Property: "speed"},
+		Reading: lab.Reading{Value: lab.NumberValue(lab.Q(50, "rpm")), Quality: lab.Good, Source: o.now, Received: o.now}})
+	o.is(doStir)
+
+	o = begin(t, protocolOf("", steps, ""))
+	o.pass(protocols.UnknownFor)
+	o.over()
+	if d := o.stopDoc(); d.ExitStatus != messages.ExitFail || d.Reason != "step gate: reactor.speed > 100 rpm is unknown" {
 		t.Errorf("%+v", d)
 	}
 }

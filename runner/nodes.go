@@ -335,11 +335,13 @@ func (n *repeatNode) where() []string {
 
 func (n *repeatNode) rule() string { return n.by }
 
-// ifNode does one list of steps or the other. What it can't decide is a
+// ifNode does one list of steps or the other. Readings that are not there yet, at
+// the start of a run or after a gap, it waits for; what it still can't decide is a
 // failure: neither list is right.
 type ifNode struct {
 	step *protocols.Step
-	body *seqNode // the list that was chosen
+	body *seqNode  // the list that was chosen
+	by   time.Time // when an unknown condition is one for good
 }
 
 func (n *ifNode) tick(m *Machine, now time.Time) (status, string) {
@@ -351,6 +353,12 @@ func (n *ifNode) tick(m *Machine, now time.Time) (status, string) {
 		case expr.False:
 			n.body = m.sequence(n.step.Otherwise)
 		default:
+			if n.by.IsZero() && m.plan.LooksAt(n.step) {
+				n.by = now.Add(protocols.UnknownFor)
+			}
+			if now.Before(n.by) {
+				return waiting, ""
+			}
 			return failed, fmt.Sprintf("step %s: %s is unknown", n.step.Path, n.step.Until.Source().Text)
 		}
 	}
@@ -359,7 +367,7 @@ func (n *ifNode) tick(m *Machine, now time.Time) (status, string) {
 
 func (n *ifNode) next() time.Time {
 	if n.body == nil {
-		return time.Time{}
+		return n.by
 	}
 	return n.body.next()
 }
