@@ -56,9 +56,14 @@ func open(t testing.TB, dir string) *Journal {
 	return j
 }
 
+// mustAppend returns once the head file knows of the entries too: it is written
+// after the answer, and before whatever is appended next.
 func mustAppend(t testing.TB, j *Journal, entries ...lab.Entry) []lab.Ref {
 	t.Helper()
 	refs, err := j.Append(t.Context(), entries...)
+	if err == nil {
+		_, err = j.Append(t.Context())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
