@@ -295,6 +295,9 @@ func (t *Twin) check() {
 	}
 }
 
+// unseen: nobody looks at the bytes of a message, and none is lost or repeated.
+func (t *Twin) unseen() bool { return t.o.Quiet && t.o.Faults.Carry == nil }
+
 // after puts something into the queue that a Restart takes out again.
 func (t *Twin) after(d time.Duration, do func()) {
 	t.push(&item{at: t.clock.now.Add(d), do: do})
