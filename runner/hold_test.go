@@ -175,3 +175,20 @@ func TestRulesChange(t *testing.T) {
 		t.Errorf("a lease under %s", r.RulesHash)
 	}
 }
+
+// A stop ends a run that is asking for its leases, whatever the answer is: whoever
+// resets the stop must not set it off.
+func TestStopWhileLeasing(t *testing.T) {
+	for _, refuse := range []string{"", "not ready"} {
+		o := newOffice(t, protocolOf("", stir, ""))
+		o.noLeases = true
+		id := o.accepted("planner_1", proposal("k", "p@1.0.0", ""))
+		o.step(runner.SafetyArrived{Safety: messages.Safety{What: messages.SafetyStop, Rule: "stop", RunAction: "abort", Instruments: o.cfg.Lab.Names(), Say: "stopped by operator_1"}})
+		o.lease(refuse)
+		o.noLeases = false
+		o.pass(5 * time.Second)
+		if r := o.run(id); r.State != string(runner.Aborted) || r.Ended == nil || !strings.Contains(r.Say, "stopped by operator_1") || len(o.held) > 0 {
+			t.Errorf("%q: %+v, leases %v", refuse, r, o.held)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -402,17 +403,21 @@ func (c *Core) safety(now time.Time, s messages.Safety) {
 // emptyQueue ends the runs that wait for stopped instruments: whoever resets
 // the stop must not set them off.
 func (c *Core) emptyQueue(now time.Time, s messages.Safety) {
+	touched := func(r *run) bool {
+		return slices.ContainsFunc(r.plan.Instruments, func(in string) bool { return containsText(s.Instruments, in) })
+	}
 	var keep []*run
 	for _, r := range c.queue {
-		touched := false
-		for _, in := range r.plan.Instruments {
-			touched = touched || containsText(s.Instruments, in)
-		}
-		if !touched || r.abort != nil { // a held run on its way to its finally goes on
+		if !touched(r) || r.abort != nil { // a held run on its way to its finally goes on
 			keep = append(keep, r)
 			continue
 		}
 		c.neverStarted(now, r, messages.ExitAbort, s.Say)
 	}
 	c.queue = keep
+	for _, id := range sortedKeys(c.runs) { // one that is asking for its leases ends when the answer comes
+		if r := c.runs[id]; r.state == Leasing && r.machine == nil && r.abort == nil && touched(r) {
+			r.abort = &Abort{Reason: s.Say, Rule: s.Rule, Exit: messages.ExitAbort}
+		}
+	}
 }
