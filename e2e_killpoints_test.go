@@ -65,7 +65,15 @@ func TestKillPoints(t *testing.T) {
 	}
 	running, recovering := everyPoint(t, exe)
 	table := &killTable{}
-	t.Cleanup(func() { table.print(t, len(recovering)) })
+	// In a group of their own: the other acceptance tests wait until it is over, and
+	// have the machine to themselves.
+	t.Run("all", func(t *testing.T) { killEverywhere(t, exe, running, recovering, table) })
+	table.print(t, len(recovering))
+}
+
+// killEverywhere goes through every moment, twice, with another one of a recovery
+// each time, and through every moment of a recovery.
+func killEverywhere(t *testing.T, exe string, running, recovering []string, table *killTable) {
 	for i, point := range running {
 		for round := range 2 {
 			again := recovering[(2*i+round)%len(recovering)]

@@ -29,6 +29,12 @@ func TestLibrary(t *testing.T) {
 	if len(names) < 10 {
 		t.Errorf("only %d protocols: %v", len(names), names)
 	}
+	// In a group of their own: they need the processors, which the acceptance tests
+	// then have to themselves.
+	t.Run("all", func(t *testing.T) { libraryWithin(t, names, seeds) })
+}
+
+func libraryWithin(t *testing.T, names []string, seeds int) {
 	for _, file := range names {
 		name := strings.TrimSuffix(file, ".yaml")
 		t.Run(name, func(t *testing.T) {
