@@ -1,7 +1,9 @@
 package safety_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -197,6 +199,75 @@ func TestRestartAllowsNoMore(t *testing.T) {
 				t.Fatalf("%s is allowed after a restart; before: %v", x.kind, a.Refusals)
 			}
 			again.Done(m.now, x.id, safety.NothingDone, nil)
+		}
+	})
+}
+
+// A memory that went through a file says all that it said, and an engine that
+// recalls it allows nothing that the one did not which it was taken of.
+func TestMemory(t *testing.T) {
+	l := unlimited(t)
+	everything := func(string) bool { return true }
+	rapid.Check(t, func(t *rapid.T) {
+		p := newPlay(t, l)
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			p.step()
+		}
+		text := asJSON(t, p.engine.Memory(everything))
+		var mem safety.Memory
+		if err := json.Unmarshal(text, &mem); err != nil {
+			t.Fatal(err)
+		}
+		again := safety.NewEngine(l, p.engine.Rules(), p.m.now)
+		if err := again.Recall(&mem); err != nil {
+			t.Fatal(err)
+		}
+		used := regexp.MustCompile(`"used":"[^"]*"`) // a sum that is counted on is in use now
+		want, got := used.ReplaceAllString(string(text), ""), used.ReplaceAllString(string(asJSON(t, again.Memory(everything))), "")
+		if got != want {
+			t.Fatalf("remembered\n%s\nrecalled\n%s", want, got)
+		}
+		for path, seen := range map[string][]sight{"reactor.jacket.setpoint": p.m.setpoint, "stage.moving": p.m.moving, "room.airflow": p.m.airflow} {
+			if len(seen) > 0 {
+				r := p.engine.Reading(p.ids[path])
+				again.Observe(p.m.now, []lab.Sample{{ID: p.ids[path], Reading: r}})
+			}
+		}
+		for range 5 {
+			x := &deed{id: "probe", kind: rapid.SampledFrom([]string{"dose_a", "dose_b", "heat", "move", "capture"}).Draw(t, "kind"), run: "r1", campaign: "k1", principal: "p1",
+				volume: rapid.IntRange(1, 20).Draw(t, "volume"), target: rapid.IntRange(200, 900).Draw(t, "target")}
+			a := p.engine.Decide(p.m.now, p.command(x), 1)
+			allowed := a.Permit != nil
+			p.engine.Done(p.m.now, x.id, safety.NothingDone, nil)
+			if b := again.Decide(p.m.now, p.command(x), 1); b.Permit != nil && !allowed {
+				t.Fatalf("%s is allowed by the memory; before: %v", x.kind, a.Refusals)
+			}
+			again.Done(p.m.now, x.id, safety.NothingDone, nil)
+		}
+	})
+}
+
+func asJSON(t *rapid.T, v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// A memory that was taken under other rules is refused.
+func TestMemoryOfOtherRules(t *testing.T) {
+	l := unlimited(t)
+	rapid.Check(t, func(t *rapid.T) {
+		p := newPlay(t, l)
+		p.step()
+		mem := p.engine.Memory(func(string) bool { return true })
+		mem.Accounts = append(mem.Accounts, mem.Accounts...)
+		if len(mem.Accounts) == 0 {
+			t.Skip("no rule counts")
+		}
+		if err := safety.NewEngine(l, p.engine.Rules(), p.m.now).Recall(mem); lab.KindOf(err) != lab.KindConflict {
+			t.Fatal(err)
 		}
 	})
 }
