@@ -38,6 +38,7 @@ type command struct {
 	content  [32]byte
 	spec     *spec
 	phase    phase
+	decided  time.Time // when it was allowed; zero: it was not
 	finally  bool
 	laned    bool // it went through the safe lane: no decision, no permit
 	started  time.Time
@@ -51,6 +52,7 @@ type command struct {
 	lost     *safety.Lost // the permissive whose loss interrupted it
 	stopKind lab.Kind
 	cancel   *lab.Outcome // it must not be sent any more
+	end      safety.End   // in closing: what its outcome says was done
 }
 
 // ask admits a command or refuses it. The answer says only that; the outcome
@@ -62,7 +64,23 @@ func (c *Core) ask(now time.Time, e Asked) {
 		c.askAgain(now, cmd, k, e.Reply)
 		return
 	}
-	if c.full(cmd) {
+	if !e.looked && c.forgotten(cmd.ID) && len(c.looking) < c.maxLive {
+		e.looked = true
+		c.look(cmd.ID, func(now time.Time, err error) {
+			if err != nil {
+				c.do(Answer{e.Reply, unreadable(cmd.ID, err)})
+				return
+			}
+			c.ask(now, e)
+		})
+		return
+	}
+	if at, ok := lab.IDTime(cmd.ID); ok && at.After(now.Add(idAhead)) { // it leaves no trace: it would have to be kept until then
+		c.do(Answer{e.Reply, messages.CommandReply{Command: cmd.ID, State: lab.Refused, Issues: lab.Issues{{Code: "bad_id", Path: "id", Got: cmd.ID,
+			Say: fmt.Sprintf("the id says that it was made %s ahead of this gateway's clock", at.Sub(now).Round(time.Second))}}}})
+		return
+	}
+	if c.full(cmd) || !e.looked && c.forgotten(cmd.ID) {
 		c.do(Answer{e.Reply, messages.CommandReply{Command: cmd.ID, State: lab.Refused,
 			Issues: lab.Issues{{Code: "busy", Say: fmt.Sprintf("the gateway has %d commands under way", len(c.live)), Hint: "try again in a second"}}}})
 		return
@@ -155,7 +173,7 @@ func (c *Core) refreshed(now time.Time, e Refreshed) {
 		return
 	}
 	c.supersede(now, cmd)
-	cmd.phase = committing
+	cmd.phase, cmd.decided = committing, now
 	c.timers.remove(&cmd.timer)
 	allow := c.entry(now, "allow/v1", cmd, map[string]any{"rules": d.Rules, "rules_hash": d.Permit.Rules(), "inputs": d.Used(), "epoch": cmd.epoch, "until": d.Permit.NotAfter()})
 	intent := c.entry(now, "intent/v1", cmd, c.intentBody(cmd))

@@ -41,10 +41,16 @@ type Options struct {
 	// says: for those who tell by themselves when something timed out, such as
 	// rule cases. 0: what the class says.
 	Patience time.Duration
+	// MaxAnswered bounds the outcomes in memory; of older ones the journal is
+	// asked. 0: DefaultMaxAnswered.
+	MaxAnswered int
 }
 
 // DefaultMaxLive is how many commands may be live where nothing is said.
 const DefaultMaxLive = 4096
+
+// DefaultMaxAnswered is how many outcomes are in memory where nothing is said.
+const DefaultMaxAnswered = 100_000
 
 // Core is the gateway's mind. One owner calls it.
 type Core struct {
@@ -58,18 +64,23 @@ type Core struct {
 	places    map[string]*place // by instrument: those that this gateway owns
 	names     []string          // of the places, sorted
 
-	live     map[string]*command // by id, until the outcome is durable
-	commands uint64              // counts them, as they come
-	round    uint64              // counts the Readings
-	known    map[string]known    // by command id, for ever: what it was and whose
-	answered map[string]*lab.Outcome
-	doubts   map[string]*doubt // by command id
-	lane     map[string]*laneOrder
-	laneSeq  int
-	runs     map[string]int // leases that a run holds
-	timers   timers
-	waiting  map[uint64]func(now time.Time, refs []lab.Ref, err error) // by token: what follows a durable append
-	token    uint64
+	live        map[string]*command // by id, until the outcome is durable
+	commands    uint64              // counts them, as they come
+	round       uint64              // counts the Readings
+	known       map[string]known    // by command id: what it was and whose; those that are forgotten the journal has
+	answered    map[string]*lab.Outcome
+	sure        time.Time // ids made at or after it are in memory, if they ever came; zero: all are
+	forgetAt    int       // outcomes in memory before the older ones are dropped
+	maxAnswered int
+	looking     map[string][]func(now time.Time, err error) // ids that the journal is asked about
+	doubts      map[string]*doubt                           // by command id
+	lane        map[string]*laneOrder
+	laneSeq     int
+	runs        map[string]int // leases that a run holds
+	timers      timers
+	waiting     map[uint64]pending // by token
+	token       uint64
+	since       int // entries since the last snapshot
 
 	restored restored
 	badRules *messages.Alarm // the interlocks file could not be taken; nil: it could
@@ -78,6 +89,12 @@ type Core struct {
 	badClock  string    // why the clock can't be trusted; empty: it can
 	lastEntry time.Time // of the newest journal entry known
 	actions   []Action
+}
+
+// pending is an append on its way to the disk, and what follows it.
+type pending struct {
+	then    func(now time.Time, refs []lab.Ref, err error)
+	entries []lab.Entry
 }
 
 // place is what the core knows of one instrument.
@@ -123,9 +140,12 @@ func New(o Options) (*Core, error) {
 	if o.MaxLive <= 0 {
 		o.MaxLive = DefaultMaxLive
 	}
+	if o.MaxAnswered <= 0 {
+		o.MaxAnswered = DefaultMaxAnswered
+	}
 	c := &Core{lab: o.Lab, name: o.Name, engine: safety.NewEngine(o.Lab, o.Rules, o.StartBy), encodable: o.Encodable, maxLive: o.MaxLive, patience: o.Patience,
 		specs: map[lab.CommandID]*spec{}, places: map[string]*place{}, live: map[string]*command{}, known: map[string]known{}, answered: map[string]*lab.Outcome{},
-		doubts: map[string]*doubt{}, lane: map[string]*laneOrder{}, runs: map[string]int{}, waiting: map[uint64]func(time.Time, []lab.Ref, error){},
+		doubts: map[string]*doubt{}, lane: map[string]*laneOrder{}, runs: map[string]int{}, waiting: map[uint64]pending{}, looking: map[string][]func(time.Time, error){}, maxAnswered: o.MaxAnswered, forgetAt: o.MaxAnswered,
 		restored: newRestored()}
 	for _, in := range o.Lab.Instruments {
 		if in.Gateway != o.Name {
@@ -180,11 +200,24 @@ func (c *Core) Step(now time.Time, ev Event) []Action {
 		c.linkLost(now, e)
 	case ClockTrust:
 		c.clockTrust(e)
+	case Looked:
+		c.looked(now, e)
 	default:
 		c.operate(now, ev)
 	}
 	c.tick(now)
+	c.keepSmall(now)
 	return c.actions
+}
+
+// keepSmall bounds what a start has to read, and what memory has to hold.
+func (c *Core) keepSmall(now time.Time) {
+	if len(c.answered) >= c.forgetAt {
+		c.forget()
+	}
+	if c.since >= snapshotEvery && c.poisoned == nil {
+		c.do(Snap{c.Snapshot(now)})
+	}
 }
 
 // tick does what is due by time alone.
@@ -204,12 +237,13 @@ func (c *Core) do(a Action) { c.actions = append(c.actions, a) }
 // append asks for a durable commit and says what follows it.
 func (c *Core) append(then func(now time.Time, refs []lab.Ref, err error), entries ...lab.Entry) {
 	c.token++
-	c.waiting[c.token] = then
+	c.waiting[c.token] = pending{then, entries}
+	c.since += len(entries)
 	c.do(Append{c.token, entries})
 }
 
 func (c *Core) durable(now time.Time, e Durable) {
-	then := c.waiting[e.Token]
+	then := c.waiting[e.Token].then
 	delete(c.waiting, e.Token)
 	if e.Err != nil && lab.KindOf(e.Err) != lab.KindConflict {
 		c.poison(e.Err)

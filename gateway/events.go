@@ -18,12 +18,20 @@ type (
 		Command lab.Command
 		Finally bool // a step of the run's finally
 		Reply   any
+		looked  bool // the journal was asked whether its id came before
 	}
 	// OutcomeAsked: somebody wants to know what became of a command.
 	OutcomeAsked struct {
 		Command string
 		Asker   string // who may learn only of commands of its own; empty: of all
 		Reply   any
+		looked  bool
+	}
+	// Looked: what the journal says of a command's id; Entry nil: nothing.
+	Looked struct {
+		Command string
+		Entry   *lab.Entry // its newest outcome or denial
+		Err     error
 	}
 	// LeaseAsked: a runner takes, renews or releases a lease.
 	LeaseAsked struct {
@@ -132,6 +140,7 @@ func (Refreshed) event()        {}
 func (Durable) event()          {}
 func (Exchanged) event()        {}
 func (LaneDone) event()         {}
+func (Looked) event()           {}
 func (LinkUp) event()           {}
 func (LinkLost) event()         {}
 func (ClockTrust) event()       {}
@@ -165,6 +174,12 @@ type (
 		Command lab.Command
 		Permit  *safety.Permit
 	}
+	// Look asks the journal for the newest outcome or denial of a command, then
+	// steps with Looked.
+	Look struct{ Command string }
+	// Snap keeps a snapshot: what the actions before it wrote is in it, what
+	// those after it write is not. Nothing waits for it.
+	Snap struct{ State *Snapshot }
 	// Lane sends a safe command before anything else that its link has to do,
 	// then steps with LaneDone.
 	Lane struct {
@@ -181,4 +196,6 @@ func (Append) action()  {}
 func (Note) action()    {}
 func (Send) action()    {}
 func (Lane) action()    {}
+func (Look) action()    {}
+func (Snap) action()    {}
 func (Publish) action() {}

@@ -56,14 +56,17 @@ type shell struct {
 	world map[string]lab.Value // by property
 	epoch map[string]uint64
 
+	boots     int
 	manual    bool // appends and refreshes wait for the test
 	broken    bool // the disk fails
 	refreshes []gateway.Refresh
 	appends   []gateway.Append
-	sends     []gateway.Send // not exchanged yet
-	lanes     []gateway.Lane // not written yet
-	journal   []lab.Entry    // durable, in order
-	notes     []lab.Entry    // not durable before the next append
+	sends     []gateway.Send         // not exchanged yet
+	lanes     []gateway.Lane         // not written yet
+	journal   []lab.Entry            // durable, in order
+	recall    *gateway.Snapshot      // what the next boot begins with
+	notes     []lab.Entry            // not durable before the next append
+	before    map[uint64][]lab.Entry // notes that come before an append, by its token
 
 	answers  []any
 	outcomes []messages.Outcome
@@ -134,8 +137,14 @@ func (s *shell) boot(journal []lab.Entry) {
 		s.t.Fatalf("%v", err)
 	}
 	s.core, s.poisoned = core, false
+	s.boots++
 	clear(s.holds)
-	s.appends, s.refreshes, s.sends, s.lanes, s.notes, s.intended = nil, nil, nil, nil, nil, map[string]bool{}
+	s.appends, s.refreshes, s.sends, s.lanes, s.notes, s.intended, s.before = nil, nil, nil, nil, nil, map[string]bool{}, map[uint64][]lab.Entry{}
+	if s.recall != nil {
+		if err := core.Recall(s.recall); err != nil {
+			s.t.Fatalf("%v", err)
+		}
+	}
 	for _, e := range journal {
 		if err := core.Restore(e); err != nil {
 			s.t.Fatalf("%v", err)
@@ -280,10 +289,13 @@ func (s *shell) one(a gateway.Action) {
 		s.refreshes = append(s.refreshes, a)
 		s.log("refresh %s", a.Command)
 	case gateway.Append:
+		s.seal(a.Entries)
 		s.appends = append(s.appends, a)
+		s.before[a.Token], s.notes = s.notes, nil
 		s.leases(a.Entries)
 		s.log("append %s", kinds(a.Entries))
 	case gateway.Note:
+		s.seal(a.Entries)
 		s.notes = append(s.notes, a.Entries...)
 		s.leases(a.Entries)
 		for _, e := range a.Entries {
@@ -292,6 +304,8 @@ func (s *shell) one(a gateway.Action) {
 			}
 		}
 		s.log("note %s", kinds(a.Entries))
+	case gateway.Look:
+		s.look(a.Command)
 	case gateway.Send:
 		s.send(a)
 	case gateway.Lane:
@@ -299,6 +313,13 @@ func (s *shell) one(a gateway.Action) {
 		s.log("lane %s (%s)", a.Order.Target(), a.Order.Origin())
 	case gateway.Publish:
 		s.publish(a.Message)
+	}
+}
+
+// seal says which process made the entries.
+func (s *shell) seal(entries []lab.Entry) {
+	for i := range entries {
+		entries[i].Boot = fmt.Sprint(s.boots)
 	}
 }
 
@@ -381,8 +402,7 @@ func (s *shell) commit() {
 		s.step(gateway.Durable{Token: a.Token, Err: errors.New("the disk is full")})
 		return
 	}
-	s.journal = append(append(s.journal, s.notes...), a.Entries...)
-	s.notes = nil
+	s.journal = append(append(s.journal, s.before[a.Token]...), a.Entries...)
 	refs := make([]lab.Ref, len(a.Entries))
 	for i, e := range a.Entries {
 		refs[i] = lab.Ref{Seq: uint64(len(s.journal) - len(a.Entries) + i + 1)}

@@ -70,9 +70,19 @@ func (c *Core) handOver(now time.Time, l *laneOrder) {
 	if l.order.Origin() != safety.OriginFinally { // that one counts as the command that it is
 		c.engine.Remember(now, orderAsCommand(l.id, l.target, l.order.Args()))
 	}
+	c.note(c.orderEntry(now, l))
+}
+
+func (c *Core) orderEntry(now time.Time, l *laneOrder) lab.Entry {
 	e := c.entry(now, "order/v1", nil, map[string]any{"lane": l.id, "origin": l.order.Origin(), "why": l.order.Why(), "command": l.text})
 	e.Instrument = l.target.Instrument
-	c.note(e)
+	return e
+}
+
+func (c *Core) orderEndEntry(now time.Time, l *laneOrder, result string) lab.Entry {
+	e := c.entry(now, "order_end/v1", nil, map[string]any{"lane": l.id, "command": l.text, "result": result})
+	e.Instrument = l.target.Instrument
+	return e
 }
 
 // orderAsCommand is an order as the rules see it that ask what has happened:
@@ -141,9 +151,7 @@ func (c *Core) laneEnd(now time.Time, o *laneOrder, problem string) {
 		result = problem
 	}
 	c.engine.Settle(now, orderMark+o.id, orderEnd(problem == ""), nil)
-	e := c.entry(now, "order_end/v1", nil, map[string]any{"lane": o.id, "command": o.text, "result": result})
-	e.Instrument = o.target.Instrument
-	c.note(e)
+	c.note(c.orderEndEntry(now, o, result))
 	if problem != "" {
 		c.unconfirmed(now, o, problem)
 	}

@@ -60,7 +60,7 @@ func (c *Core) finish(now time.Time, cmd *command, o lab.Outcome) {
 		o.Issues = lab.Issues{{Code: "lost_permissive", Rule: l.Rule, Inputs: l.Inputs, Say: l.Say}} // the run's end names the rule
 	}
 	end := endOf(cmd.spec, &o, cmd.phase == sending || cmd.phase == watching || cmd.phase == stopping)
-	cmd.phase = closing
+	cmd.phase, cmd.end = closing, end
 	c.timers.remove(&cmd.timer)
 	c.engine.Revoke(cmd.ID, "it is over")
 	if end == safety.NothingDone {
@@ -78,7 +78,10 @@ func (c *Core) finish(now time.Time, cmd *command, o lab.Outcome) {
 		}
 		c.close(cmd, o.Ended, end, o.Amount)
 		c.answered[cmd.ID] = &o
-		if cmd.laned && end != safety.MaybeDone {
+		if cmd.laned { // as any order: what nobody confirmed has happened, and not in full
+			if end == safety.MaybeDone {
+				end = orderEnd(false)
+			}
 			c.engine.Settle(o.Ended, cmd.ID, end, o.Amount)
 		}
 		if o.State != lab.InDoubt && !cmd.laned {

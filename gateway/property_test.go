@@ -51,6 +51,7 @@ type drawn struct {
 	told map[string]int // outcomes since the process began
 	args map[string]string
 	seen int // sends that were checked
+	snap *kept
 }
 
 func (d *drawn) pick(label string, n int) int { return rapid.IntRange(0, n-1).Draw(d.T, label) }
@@ -94,6 +95,9 @@ func (d *drawn) event() {
 		d.trouble()
 	case 18:
 		s.read()
+		if !s.poisoned && d.pick("snapshot", 2) == 0 {
+			d.snap = s.snapshot()
+		}
 	default:
 		d.rare()
 	}
@@ -173,7 +177,9 @@ func (d *drawn) rare() {
 			s.step(gateway.ResetAsked{Rule: x.Rule, Principal: "operator_1", Reason: "drill"})
 		}
 	case 2:
-		s.broken = d.pick("broken", 3) == 0
+		if s.broken = d.pick("broken", 3) == 0; s.broken {
+			d.snap = nil // what it counts on may never become durable
+		}
 	case 3:
 		s.step(gateway.ResolveAsked{Command: fmt.Sprint("c", d.pick("id", 8)), As: "done", Principal: "operator_1", Reason: "drill"})
 	case 4:
@@ -182,7 +188,12 @@ func (d *drawn) rare() {
 		s.broken = false
 		clear(d.told)
 		d.seen = 0
-		s.boot(s.journal)
+		if d.snap != nil && d.snap.at <= len(s.journal) && d.pick("from", 2) == 0 {
+			s.bootFrom(d.snap)
+		} else {
+			s.boot(s.journal)
+		}
+		d.snap = nil
 		for _, n := range s.lab.Names() {
 			s.epoch[n]++
 			s.step(gateway.LinkUp{Instrument: n, Epoch: s.epoch[n]})

@@ -25,7 +25,10 @@ func (c *Core) entry(now time.Time, kind string, cmd *command, body any) lab.Ent
 	return e
 }
 
-func (c *Core) note(entries ...lab.Entry) { c.do(Note{entries}) }
+func (c *Core) note(entries ...lab.Entry) {
+	c.since += len(entries)
+	c.do(Note{entries})
+}
 
 // intent is what must be known of a command after a crash.
 type intent struct {
@@ -56,6 +59,17 @@ func (c *Core) intentBody(cmd *command) intent {
 // learn only of its own gets of others the answer that there is no such
 // command.
 func (c *Core) answerOutcome(e OutcomeAsked) {
+	if _, ok := c.known[e.Command]; !ok && !e.looked && c.forgotten(e.Command) {
+		e.looked = true
+		c.look(e.Command, func(_ time.Time, err error) {
+			if err != nil {
+				c.do(Answer{e.Reply, unreadable(e.Command, err)})
+				return
+			}
+			c.answerOutcome(e)
+		})
+		return
+	}
 	r := messages.CommandReply{Command: e.Command}
 	if e.Asker != "" && c.known[e.Command].principal != e.Asker {
 		c.do(Answer{e.Reply, r})

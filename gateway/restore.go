@@ -14,11 +14,12 @@ import (
 // restored is what a restart needs to know between the first entry of the
 // journal and the first Step.
 type restored struct {
-	intents map[string]*lab.Command // decided, and not over
-	orders  map[string]bool         // of the safe lane, that are not over
-	leases  map[string]*lease       // by instrument: taken, and not given back
-	seen    map[string]string       // alarms that somebody acknowledged: rule to who
-	rules   string                  // hash of those that were in force last
+	intents   map[string]*lab.Command // decided, and not over
+	orders    map[string]bool         // of the safe lane, that are not over
+	leases    map[string]*lease       // by instrument: taken, and not given back
+	seen      map[string]string       // alarms that somebody acknowledged: rule to who
+	rules     string                  // hash of those that were in force last
+	recalling bool                    // the entries are a snapshot's
 }
 
 func newRestored() restored {
@@ -75,24 +76,37 @@ func (c *Core) restoreIntent(e lab.Entry) error {
 	cmd := lab.Command{ID: e.Command, Target: lab.CommandID{Instrument: e.Instrument, Component: b.Component, Command: b.Name}, Args: b.Args,
 		Principal: e.Principal, Run: e.Run, Campaign: b.Campaign, Step: e.Step, Lease: b.Lease, NotAfter: b.NotAfter, Samples: e.Samples, Labels: e.Labels}
 	c.known[cmd.ID] = known{c.content(cmd), cmd.Principal}
+	if c.doubts[cmd.ID] != nil {
+		return nil // a snapshot had it on its way to the disk
+	}
 	c.addDoubt(&doubt{cmd: cmd, since: e.Time, say: "the gateway went down before its outcome was known"})
 	c.restored.intents[cmd.ID] = &cmd
 	c.engine.Remember(e.Time, &cmd)
-	c.engine.Mitigated(cmd.Target, cmd.ID)
+	if !c.restored.recalling { // a snapshot knows
+		c.engine.Mitigated(cmd.Target, cmd.ID)
+	}
 	return nil
 }
 
+// answerOf reads what was answered to a command.
+func answerOf(e lab.Entry) (b outcomeBody, k known, err error) {
+	err = json.Unmarshal(e.Body, &b)
+	k.principal = e.Principal
+	if h, bad := hex.DecodeString(b.Content); bad == nil && len(h) == 32 {
+		k.content = [32]byte(h)
+	}
+	return b, k, err
+}
+
 func (c *Core) restoreOutcome(e lab.Entry) error {
-	var b outcomeBody
-	if err := json.Unmarshal(e.Body, &b); err != nil {
+	b, k, err := answerOf(e)
+	if err != nil {
 		return err
 	}
 	o := b.Outcome
 	c.answered[e.Command] = &o
-	if h, err := hex.DecodeString(b.Content); err == nil && len(h) == 32 {
-		c.known[e.Command] = known{[32]byte(h), e.Principal}
-	} else if _, have := c.known[e.Command]; !have {
-		c.known[e.Command] = known{principal: e.Principal}
+	if _, have := c.known[e.Command]; !have || k.content != [32]byte{} {
+		c.known[e.Command] = k
 	}
 	cmd := c.restored.intents[e.Command]
 	end := c.restoredEnd(e, &b, cmd)
@@ -103,6 +117,9 @@ func (c *Core) restoreOutcome(e lab.Entry) error {
 	if d != nil && o.State == lab.InDoubt {
 		d.say = o.Say
 		return nil
+	}
+	if d != nil && cmd == nil && end == safety.MaybeDone {
+		return nil // it is counted so already
 	}
 	if d != nil {
 		c.dropDoubt(d)

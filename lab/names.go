@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 )
 
 var nameRE = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
@@ -33,6 +34,25 @@ type CommandID struct{ Instrument, Component, Command string }
 
 // String writes the full path, "reactor.jacket.heat".
 func (c CommandID) String() string { return c.Instrument + "." + c.Component + "." + c.Command }
+
+// IDTime is when an id that is a ULID says that it was made, to the
+// millisecond.
+func IDTime(id string) (time.Time, bool) {
+	if len(id) != 26 || id[0] > '7' {
+		return time.Time{}, false
+	}
+	var ms int64
+	for i := range len(id) {
+		d := strings.IndexByte("0123456789ABCDEFGHJKMNPQRSTVWXYZ", id[i])
+		if d < 0 {
+			return time.Time{}, false
+		}
+		if i < 10 {
+			ms = ms<<5 | int64(d)
+		}
+	}
+	return time.UnixMilli(ms), true
+}
 
 // Nearest returns the candidate that s is most likely a slip of, or "". What is
 // longer than any name is not compared.

@@ -2,6 +2,7 @@ package safety
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -144,6 +145,18 @@ func (e *Engine) RestoreAcknowledged(rule, by string) {
 	if _, isProof := strings.CutPrefix(rule, proofPrefix); isProof || e.states[rule] != nil {
 		e.known[rule] = by
 	}
+}
+
+// Acknowledged are the alarms that somebody has seen and that are there still,
+// or may be: the rule, and by whom.
+func (e *Engine) Acknowledged() map[string]string {
+	seen := maps.Clone(e.known)
+	for rule, a := range e.alarms {
+		if a.Acknowledged && a.Active {
+			seen[rule] = a.By
+		}
+	}
+	return seen
 }
 
 // Alarms lists those that are active or not acknowledged, the most urgent

@@ -2,7 +2,6 @@ package safety
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"labgate/lab"
@@ -101,7 +100,7 @@ func (a *account) unknown(now time.Time, w who) sum {
 	if a.floor == (sum{}) || a.per > 0 && now.Sub(a.evicted) >= a.per {
 		return sum{}
 	}
-	if at, ok := ulidTime(w.run); ok && a.by&byRun != 0 && at.After(a.evicted) {
+	if at, ok := lab.IDTime(w.run); ok && a.by&byRun != 0 && at.After(a.evicted) {
 		return sum{}
 	}
 	return a.floor
@@ -282,22 +281,4 @@ func partOf(g *guard, name string) int {
 		}
 	}
 	return g.argument(name)
-}
-
-// ulidTime is when an id that is a ULID was made.
-func ulidTime(id string) (time.Time, bool) {
-	if len(id) != 26 {
-		return time.Time{}, false
-	}
-	var ms int64
-	for i := range len(id) {
-		d := strings.IndexByte("0123456789ABCDEFGHJKMNPQRSTVWXYZ", id[i])
-		if d < 0 {
-			return time.Time{}, false
-		}
-		if i < 10 {
-			ms = ms<<5 | int64(d)
-		}
-	}
-	return time.UnixMilli(ms), true
 }

@@ -11,24 +11,23 @@ import (
 
 // Memory is what an engine knows that no reading will tell it again: what was
 // counted, what happened in which order, what may be in force, who holds which
-// zone, what is latched, bypassed and acknowledged. It is a copy that shares
+// zone, what is latched and bypassed. It is a copy that shares
 // nothing with the engine, fit for JSON, and fits only the rules and the lab
 // that it was taken under.
 //
 // It holds no readings, no windows of expressions and no permits: after a
 // start those begin anew, as they do after a full reading of the journal.
 type Memory struct {
-	Order        uint64                  `json:"order"`
-	High         time.Time               `json:"high"`
-	Latches      []keptLatch             `json:"latches,omitempty"`
-	Bypasses     []Bypass                `json:"bypasses,omitempty"`
-	Acknowledged map[string]string       `json:"acknowledged,omitempty"` // rule to who
-	Accounts     []keptAccount           `json:"accounts,omitempty"`     // in the order of the rules
-	Past         []keptPast              `json:"past,omitempty"`
-	Settings     map[string]*keptSetting `json:"settings,omitempty"`
-	Claims       []keptClaim             `json:"claims,omitempty"` // of commands that are over
-	Flights      []keptFlight            `json:"flights,omitempty"`
-	History      []keptDone              `json:"history,omitempty"`
+	Order    uint64                  `json:"order"`
+	High     time.Time               `json:"high"`
+	Latches  []keptLatch             `json:"latches,omitempty"`
+	Bypasses []Bypass                `json:"bypasses,omitempty"`
+	Accounts []keptAccount           `json:"accounts,omitempty"` // in the order of the rules
+	Past     []keptPast              `json:"past,omitempty"`
+	Settings map[string]*keptSetting `json:"settings,omitempty"`
+	Claims   []keptClaim             `json:"claims,omitempty"` // of commands that are over
+	Flights  []keptFlight            `json:"flights,omitempty"`
+	History  []keptDone              `json:"history,omitempty"`
 }
 
 type keptLatch struct {
@@ -114,21 +113,13 @@ type keptDone struct {
 // Memory takes what must be known after a start, with those of the commands
 // without an end that open names.
 func (e *Engine) Memory(open func(command string) bool) *Memory {
-	m := &Memory{Order: e.order, High: e.high, Bypasses: e.Bypasses(), Acknowledged: map[string]string{}, Settings: map[string]*keptSetting{}}
+	m := &Memory{Order: e.order, High: e.high, Bypasses: e.Bypasses(), Settings: map[string]*keptSetting{}}
 	for _, l := range e.latches {
 		k := keptLatch{Latch: *l, Mitigated: map[string]string{}}
 		for name, id := range l.mitigated {
 			k.Mitigated[name] = id
 		}
 		m.Latches = append(m.Latches, k)
-	}
-	for rule, by := range e.known {
-		m.Acknowledged[rule] = by
-	}
-	for rule, a := range e.alarms {
-		if a.Acknowledged && a.Active {
-			m.Acknowledged[rule] = a.By
-		}
 	}
 	for _, a := range e.accounts {
 		m.Accounts = append(m.Accounts, a.keep())
@@ -256,9 +247,6 @@ func (e *Engine) Recall(m *Memory) error {
 	}
 	for _, b := range m.Bypasses {
 		e.RestoreBypass(b)
-	}
-	for _, rule := range sortedKeys(m.Acknowledged) {
-		e.RestoreAcknowledged(rule, m.Acknowledged[rule])
 	}
 	e.order = m.Order // what comes now came before anything that is to come
 	for _, step := range []func(*Memory) error{e.recallSums, e.recallPast, e.recallFlights} {
