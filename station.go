@@ -202,7 +202,7 @@ func (s *station) openGateway(ctx context.Context, o stationOptions, access []co
 	startWithin := s.cfg.StartWithin
 	s.gateway, err = gatewayservice.New(ctx, gatewayservice.Options{
 		Lab: s.cfg.Lab, Name: name, Rules: s.cfg.Rules, StartBy: s.clock.Now().Add(startWithin), Encodable: encodable(s.cfg.Lab),
-		Clock: s.clock, IDs: s.ids, Bus: conn, Journal: s.journal, Blobs: journal.NewBlobs(string(s.data)),
+		Clock: s.clock, IDs: s.ids, Bus: conn, Journal: s.journal, Blobs: journal.NewBlobs(string(s.data)), Snapshots: journal.NewSnapshots(string(s.data)),
 		Openers:       map[lab.LinkKind]drivers.Opener{lab.LinkSerial: serial.Open, lab.LinkOPCUA: opcua.Open, lab.LinkMQTT: mqtt.Open},
 		Address:       s.addresses(o.Sim),
 		Role:          func(p string) string { return roles[p] },

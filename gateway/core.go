@@ -44,6 +44,9 @@ type Options struct {
 	// MaxAnswered bounds the outcomes in memory; of older ones the journal is
 	// asked. 0: DefaultMaxAnswered.
 	MaxAnswered int
+	// SnapshotEvery is how many entries come between two snapshots; a start
+	// reads about as many at most. 0: DefaultSnapshotEvery.
+	SnapshotEvery int
 }
 
 // DefaultMaxLive is how many commands may be live where nothing is said.
@@ -51,6 +54,10 @@ const DefaultMaxLive = 4096
 
 // DefaultMaxAnswered is how many outcomes are in memory where nothing is said.
 const DefaultMaxAnswered = 100_000
+
+// DefaultSnapshotEvery is how many entries come between two snapshots where
+// nothing is said.
+const DefaultSnapshotEvery = 10_000
 
 // Core is the gateway's mind. One owner calls it.
 type Core struct {
@@ -64,23 +71,24 @@ type Core struct {
 	places    map[string]*place // by instrument: those that this gateway owns
 	names     []string          // of the places, sorted
 
-	live        map[string]*command // by id, until the outcome is durable
-	commands    uint64              // counts them, as they come
-	round       uint64              // counts the Readings
-	known       map[string]known    // by command id: what it was and whose; those that are forgotten the journal has
-	answered    map[string]*lab.Outcome
-	sure        time.Time // ids made at or after it are in memory, if they ever came; zero: all are
-	forgetAt    int       // outcomes in memory before the older ones are dropped
-	maxAnswered int
-	looking     map[string][]func(now time.Time, err error) // ids that the journal is asked about
-	doubts      map[string]*doubt                           // by command id
-	lane        map[string]*laneOrder
-	laneSeq     int
-	runs        map[string]int // leases that a run holds
-	timers      timers
-	waiting     map[uint64]pending // by token
-	token       uint64
-	since       int // entries since the last snapshot
+	live          map[string]*command // by id, until the outcome is durable
+	commands      uint64              // counts them, as they come
+	round         uint64              // counts the Readings
+	known         map[string]known    // by command id: what it was and whose; those that are forgotten the journal has
+	answered      map[string]*lab.Outcome
+	sure          time.Time // ids made at or after it are in memory, if they ever came; zero: all are
+	forgetAt      int       // outcomes in memory before the older ones are dropped
+	maxAnswered   int
+	snapshotEvery int
+	looking       map[string][]func(now time.Time, err error) // ids that the journal is asked about
+	doubts        map[string]*doubt                           // by command id
+	lane          map[string]*laneOrder
+	laneSeq       int
+	runs          map[string]int // leases that a run holds
+	timers        timers
+	waiting       map[uint64]pending // by token
+	token         uint64
+	since         int // entries since the last snapshot
 
 	restored restored
 	badRules *messages.Alarm // the interlocks file could not be taken; nil: it could
@@ -143,9 +151,12 @@ func New(o Options) (*Core, error) {
 	if o.MaxAnswered <= 0 {
 		o.MaxAnswered = DefaultMaxAnswered
 	}
+	if o.SnapshotEvery <= 0 {
+		o.SnapshotEvery = DefaultSnapshotEvery
+	}
 	c := &Core{lab: o.Lab, name: o.Name, engine: safety.NewEngine(o.Lab, o.Rules, o.StartBy), encodable: o.Encodable, maxLive: o.MaxLive, patience: o.Patience,
 		specs: map[lab.CommandID]*spec{}, places: map[string]*place{}, live: map[string]*command{}, known: map[string]known{}, answered: map[string]*lab.Outcome{},
-		doubts: map[string]*doubt{}, lane: map[string]*laneOrder{}, runs: map[string]int{}, waiting: map[uint64]pending{}, looking: map[string][]func(time.Time, error){}, maxAnswered: o.MaxAnswered, forgetAt: o.MaxAnswered,
+		doubts: map[string]*doubt{}, lane: map[string]*laneOrder{}, runs: map[string]int{}, waiting: map[uint64]pending{}, looking: map[string][]func(time.Time, error){}, maxAnswered: o.MaxAnswered, snapshotEvery: o.SnapshotEvery, forgetAt: o.MaxAnswered,
 		restored: newRestored()}
 	for _, in := range o.Lab.Instruments {
 		if in.Gateway != o.Name {
@@ -215,7 +226,7 @@ func (c *Core) keepSmall(now time.Time) {
 	if len(c.answered) >= c.forgetAt {
 		c.forget()
 	}
-	if c.since >= snapshotEvery && c.poisoned == nil {
+	if c.since >= c.snapshotEvery && c.poisoned == nil {
 		c.do(Snap{c.Snapshot(now)})
 	}
 }

@@ -66,6 +66,8 @@ func (c *Core) finish(now time.Time, cmd *command, o lab.Outcome) {
 	if end == safety.NothingDone {
 		c.engine.NotSent(cmd.ID)
 	}
+	en := c.entry(now, "outcome/v1", cmd, outcomeBody{o, hex.EncodeToString(cmd.content[:]), endNames[end]})
+	en.Key = outcomeKey + cmd.ID
 	c.append(func(now time.Time, refs []lab.Ref, err error) {
 		if err != nil {
 			// Not durable, so not published. After the restart it is in doubt,
@@ -88,7 +90,7 @@ func (c *Core) finish(now time.Time, cmd *command, o lab.Outcome) {
 			c.counted(o.Ended, &cmd.Command, &o, end)
 		}
 		c.publishOutcome(&cmd.Command, o, refs)
-	}, c.entry(now, "outcome/v1", cmd, outcomeBody{o, hex.EncodeToString(cmd.content[:]), endNames[end]}))
+	}, en)
 }
 
 func (c *Core) publishOutcome(cmd *lab.Command, o lab.Outcome, refs []lab.Ref) {
@@ -108,7 +110,9 @@ func (c *Core) refuse(now time.Time, cmd *command, issues lab.Issues) {
 	c.timers.remove(&cmd.timer)
 	c.close(cmd, now, safety.NothingDone, nil)
 	c.answered[cmd.ID], c.known[cmd.ID] = &o, known{cmd.content, cmd.Principal}
-	c.note(c.entry(now, "denial/v1", cmd, outcomeBody{o, hex.EncodeToString(cmd.content[:]), endNames[safety.NothingDone]}))
+	en := c.entry(now, "denial/v1", cmd, outcomeBody{o, hex.EncodeToString(cmd.content[:]), endNames[safety.NothingDone]})
+	en.Key = denialKey + cmd.ID
+	c.note(en)
 	c.do(Publish{messages.Safety{What: messages.SafetyRefusal, Rule: issues[0].Rule, Instruments: []string{cmd.Target.Instrument},
 		Runs: nonEmpty(cmd.Run), Command: cmd.ID, Principal: cmd.Principal, Inputs: issues[0].Inputs, Say: o.Say}})
 	if wasLive {

@@ -25,6 +25,20 @@ func (c *Core) entry(now time.Time, kind string, cmd *command, body any) lab.Ent
 	return e
 }
 
+// Keys of a command's entries: none is there twice, and by them the journal is
+// asked what was answered, the newest first.
+const (
+	resolvedKey = "resolved/"
+	outcomeKey  = "outcome/"
+	denialKey   = "denial/"
+)
+
+// AnswerKeys are where the journal may have what was answered to a command: the
+// first that it has counts.
+func AnswerKeys(command string) []string {
+	return []string{resolvedKey + command, outcomeKey + command, denialKey + command}
+}
+
 func (c *Core) note(entries ...lab.Entry) {
 	c.since += len(entries)
 	c.do(Note{entries})
@@ -117,6 +131,7 @@ func (c *Core) settle(now time.Time, d *doubt, o lab.Outcome, end safety.End, la
 	d.settling = true
 	k := c.known[o.Command]
 	en := c.entry(now, "outcome/v1", &command{Command: d.cmd}, outcomeBody{o, hex.EncodeToString(k.content[:]), endNames[end]})
+	en.Key = resolvedKey + o.Command
 	if labels != nil {
 		en.Labels = labels
 	}

@@ -269,7 +269,9 @@ func (c *Core) restoredDoubts(now time.Time) {
 		}
 		c.answered[id] = &o
 		k := c.known[id]
-		entries = append(entries, c.entry(now, "outcome/v1", &command{Command: d.cmd}, outcomeBody{o, hex.EncodeToString(k.content[:]), endNames[safety.MaybeDone]}))
+		en := c.entry(now, "outcome/v1", &command{Command: d.cmd}, outcomeBody{o, hex.EncodeToString(k.content[:]), endNames[safety.MaybeDone]})
+		en.Key = outcomeKey + id
+		entries = append(entries, en)
 		told = append(told, messages.Outcome{Instrument: d.cmd.Target.Instrument, Component: d.cmd.Target.Component, Name: d.cmd.Target.Command,
 			Run: d.cmd.Run, Step: d.cmd.Step, Principal: d.cmd.Principal, Outcome: o})
 	}

@@ -31,10 +31,6 @@ type Snapshot struct {
 
 const snapshotFormat = 1
 
-// snapshotEvery is how many entries come between two snapshots; a start reads
-// at most about as many.
-const snapshotEvery = 10_000
-
 // Snapshot takes one now. The shell adds the boot to its entries, and calls it
 // once more at its end, after the last Step.
 func (c *Core) Snapshot(now time.Time) *Snapshot {

@@ -49,6 +49,9 @@ type Journal interface {
 	Read(ctx context.Context, from uint64, fn func(Ref, Entry) error) error
 	// Seen returns the entry that was appended with this key, if any.
 	Seen(ctx context.Context, key string) (Ref, Entry, bool, error)
+	// Newest returns the newest entry of a kind and an origin, if there is one
+	// among the latest entries: how far it looks back is bounded.
+	Newest(ctx context.Context, kind, origin string) (Ref, Entry, bool, error)
 }
 
 // Ref is an entry's place in a journal.

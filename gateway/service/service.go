@@ -18,6 +18,7 @@ import (
 
 	"labgate/drivers"
 	"labgate/gateway"
+	"labgate/internal/journal"
 	"labgate/internal/mailbox"
 	"labgate/lab"
 	"labgate/safety"
@@ -28,8 +29,8 @@ type Blobs interface {
 	Put(ctx context.Context, data []byte) (hash string, err error)
 }
 
-// Options make a Service. Everything is mandatory but Vetted, LoadRules,
-// MaxLive, Log and ControlSocket.
+// Options make a Service. Everything is mandatory but Snapshots, Vetted,
+// LoadRules, MaxLive, Log and ControlSocket.
 type Options struct {
 	Lab       *lab.Lab
 	Name      string // the gateway's
@@ -42,9 +43,12 @@ type Options struct {
 	Bus     lab.Bus
 	Journal lab.Journal
 	Blobs   Blobs
-	Openers map[lab.LinkKind]drivers.Opener
-	Address func(*lab.Instrument) (map[string]string, error)
-	Role    func(principal string) string // agent, scientist, operator, safety; "" for nobody
+	// Snapshots spare a start the reading of the whole journal. Nil: none are
+	// kept.
+	Snapshots *journal.Snapshots
+	Openers   map[lab.LinkKind]drivers.Opener
+	Address   func(*lab.Instrument) (map[string]string, error)
+	Role      func(principal string) string // agent, scientist, operator, safety; "" for nobody
 	// Vetted says until when a principal counts; zero: for ever. Nil: all do.
 	Vetted func(principal string) time.Time
 	// LoadRules reads the lab's interlocks again, for the same lab. Its error
@@ -75,7 +79,9 @@ type Service struct {
 	out     *outbox
 	blobs   *mailbox.Box[storeRequest]
 	reloads *mailbox.Box[reloadRequest]
-	seq     uint64 // of journal entries
+	looks   *mailbox.Box[string]      // ids that the journal is asked about
+	snaps   *mailbox.Box[snapRequest] // snapshots whose place is durable
+	seq     uint64                    // of journal entries
 	fatal   chan error
 }
 
@@ -83,6 +89,7 @@ type Service struct {
 type appendRequest struct {
 	token   uint64
 	entries []lab.Entry
+	snap    *gateway.Snapshot // the one entry is its place
 }
 
 // New makes a Service and restores its core from the journal. It touches no
@@ -91,18 +98,17 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if o.Log == nil {
 		o.Log = func(string) {}
 	}
-	core, err := gateway.New(gateway.Options{Lab: o.Lab, Name: o.Name, Rules: o.Rules, StartBy: o.StartBy, Encodable: o.Encodable, MaxLive: o.MaxLive})
-	if err != nil {
-		return nil, err
+	newCore := func() (*gateway.Core, error) {
+		return gateway.New(gateway.Options{Lab: o.Lab, Name: o.Name, Rules: o.Rules, StartBy: o.StartBy, Encodable: o.Encodable, MaxLive: o.MaxLive})
 	}
 	now := o.Clock.Now()
-	s := &Service{o: o, core: core, boot: o.IDs.New(now), stops: mailbox.New[gateway.Event](), events: mailbox.New[gateway.Event](), appends: mailbox.New[appendRequest](),
+	s := &Service{o: o, boot: o.IDs.New(now), stops: mailbox.New[gateway.Event](), events: mailbox.New[gateway.Event](), appends: mailbox.New[appendRequest](),
 		owners: map[string]*owner{}, seen: map[lab.PropertyID]time.Time{}, out: newOutbox(),
-		blobs: mailbox.New[storeRequest](), reloads: mailbox.New[reloadRequest](), fatal: make(chan error, 1)}
+		blobs: mailbox.New[storeRequest](), reloads: mailbox.New[reloadRequest](), looks: mailbox.New[string](), snaps: mailbox.New[snapRequest](), fatal: make(chan error, 1)}
 	s.slots.readings = map[lab.PropertyID]lab.Reading{}
 	s.slots.ready = make(chan struct{}, 1)
 	s.stamp = stamper{lab: o.Lab.Name, origin: "gateway/" + o.Name, boot: s.boot, synthetic: o.Lab.Simulated}
-	if err := o.Journal.Read(ctx, 1, func(_ lab.Ref, e lab.Entry) error { return core.Restore(e) }); err != nil {
+	if err := s.restore(ctx, newCore); err != nil {
 		return nil, err
 	}
 	return s, s.makeOwners()
@@ -147,6 +153,7 @@ func (s *Service) Run(ctx context.Context) error {
 		wg.Add(1)
 		go func() { defer wg.Done(); f(ctx) }()
 	}
+	defer s.lastSnapshot(context.WithoutCancel(ctx))
 	defer wg.Wait()
 	defer cancel()
 	closeSocket, err := s.listenControl(ctx, start)
@@ -158,6 +165,8 @@ func (s *Service) Run(ctx context.Context) error {
 	start(s.runPublisher)
 	start(s.runBlobs)
 	start(s.runReloads)
+	start(s.runLooks)
+	start(s.runSnapshots)
 	s.act(ctx, s.o.Clock.Now(), s.core.Restored(s.o.Clock.Now()))
 	if err := s.subscribe(ctx); err != nil {
 		return err
@@ -252,9 +261,13 @@ func (s *Service) act(ctx context.Context, now time.Time, actions []gateway.Acti
 		case gateway.Refresh:
 			s.refresh(ctx, a)
 		case gateway.Append:
-			s.appends.Put(appendRequest{a.Token, s.seal(now, a.Entries)})
+			s.appends.Put(appendRequest{token: a.Token, entries: s.seal(now, a.Entries)})
 		case gateway.Note:
-			s.appends.Put(appendRequest{0, s.seal(now, a.Entries)})
+			s.appends.Put(appendRequest{entries: s.seal(now, a.Entries)})
+		case gateway.Look:
+			s.looks.Put(a.Command)
+		case gateway.Snap:
+			s.appends.Put(s.placeOf(now, a.State))
 		case gateway.Answer:
 			a.Reply.(replyFunc)(s.stamp.document(now, a.Message))
 		case gateway.Publish:
@@ -295,7 +308,7 @@ func (s *Service) writeBatch(ctx context.Context, batch []appendRequest) {
 	waiters := 0
 	for _, r := range batch {
 		entries = append(entries, r.entries...)
-		if r.token != 0 {
+		if r.token != 0 || r.snap != nil {
 			waiters++
 		}
 	}
@@ -321,6 +334,9 @@ func (s *Service) writeBatch(ctx context.Context, batch []appendRequest) {
 				d.Refs = refs[at : at+len(r.entries)]
 			}
 			s.events.Put(d)
+		}
+		if r.snap != nil && err == nil {
+			s.snaps.Put(snapRequest{r.snap, refs[at].Seq})
 		}
 		at += len(r.entries)
 	}

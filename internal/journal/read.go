@@ -119,6 +119,11 @@ func seen(ctx context.Context, db *sql.DB, key string) (lab.Ref, lab.Entry, bool
 	var seq uint64
 	var hash, row []byte
 	err := db.QueryRowContext(ctx, `SELECT seq, hash, json FROM entries WHERE key = ?`, key).Scan(&seq, &hash, &row)
+	return found("journal: seen", seq, hash, row, err)
+}
+
+// found is one entry that was asked for, or none.
+func found(op string, seq uint64, hash, row []byte, err error) (lab.Ref, lab.Entry, bool, error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return lab.Ref{}, lab.Entry{}, false, nil
 	}
@@ -127,7 +132,7 @@ func seen(ctx context.Context, db *sql.DB, key string) (lab.Ref, lab.Entry, bool
 		err = json.Unmarshal(row, &e)
 	}
 	if err != nil {
-		return lab.Ref{}, lab.Entry{}, false, lab.E("journal: seen", "", lab.KindUnavailable, err)
+		return lab.Ref{}, lab.Entry{}, false, lab.E(op, "", lab.KindUnavailable, err)
 	}
 	return lab.Ref{Seq: seq, Hash: hex.EncodeToString(hash)}, e, true, nil
 }
@@ -141,6 +146,19 @@ func (j *Journal) Read(ctx context.Context, from uint64, fn func(lab.Ref, lab.En
 // Seen returns the durable entry that was appended with a key.
 func (j *Journal) Seen(ctx context.Context, key string) (lab.Ref, lab.Entry, bool, error) {
 	return seen(ctx, j.read, key)
+}
+
+// lookBack bounds how far Newest looks back.
+const lookBack = 100_000 // entries
+
+// Newest returns the newest durable entry of a kind and an origin, if there is
+// one among the latest.
+func (j *Journal) Newest(ctx context.Context, kind, origin string) (lab.Ref, lab.Entry, bool, error) {
+	var seq uint64
+	var hash, row []byte
+	err := j.read.QueryRowContext(ctx, `SELECT seq, hash, json FROM entries WHERE seq > ? AND kind = ? AND json ->> '$.origin' = ? ORDER BY seq DESC LIMIT 1`,
+		int64(j.Head().Seq)-lookBack, kind, origin).Scan(&seq, &hash, &row)
+	return found("journal: newest", seq, hash, row, err)
 }
 
 // Reader reads a journal that another process may be writing. Safe for

@@ -1,6 +1,7 @@
 package twin
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -33,12 +34,22 @@ type reply func(document any)
 
 func newGatewayPart(t *Twin) (*gatewayPart, error) {
 	name := t.o.Lab.Instruments[0].Gateway
-	core, err := gateway.New(gateway.Options{Lab: t.o.Lab, Name: name, Rules: t.o.Rules, StartBy: t.clock.now.Add(t.o.StartWithin), Encodable: t.o.Encodable})
+	core, err := gateway.New(gateway.Options{Lab: t.o.Lab, Name: name, Rules: t.o.Rules, StartBy: t.clock.now.Add(t.o.StartWithin), Encodable: t.o.Encodable, SnapshotEvery: t.o.SnapshotEvery, MaxAnswered: t.o.SnapshotEvery})
 	if err != nil {
 		return nil, err
 	}
 	g := &gatewayPart{t: t, core: core, name: name, boot: t.ids.New(t.clock.now), owners: map[string]*owner{}, seen: map[lab.PropertyID]time.Time{}, watched: watched(t.o.Rules), live: map[string]bool{}}
-	for _, e := range t.disk.entries {
+	snap := t.disk.snaps["gateway"]
+	if snap.data != nil {
+		var state gateway.Snapshot
+		if err := json.Unmarshal(snap.data, &state); err != nil {
+			return nil, err
+		}
+		if err := core.Recall(&state); err != nil {
+			return nil, err
+		}
+	}
+	for _, e := range t.disk.entries[snap.place:] {
 		if err := core.Restore(e); err != nil {
 			return nil, err
 		}
@@ -104,6 +115,21 @@ func (g *gatewayPart) act(a gateway.Action) {
 		g.t.disk.append(g.seal(a.Entries), func(refs []lab.Ref, err error) { g.soon(gateway.Durable{Token: a.Token, Refs: refs, Err: err}) })
 	case gateway.Note:
 		g.t.disk.append(g.seal(a.Entries), nil)
+	case gateway.Look:
+		e := gateway.Looked{Command: a.Command}
+		for _, key := range gateway.AnswerKeys(a.Command) {
+			if e.Entry = g.t.disk.seen(key); e.Entry != nil {
+				break
+			}
+		}
+		g.soon(e)
+	case gateway.Snap:
+		for i := range a.State.Entries {
+			if a.State.Entries[i].Boot == "" {
+				a.State.Entries[i].Boot = g.boot
+			}
+		}
+		g.t.disk.keep("gateway", messages.Body(a.State), g.seal([]lab.Entry{{Kind: "snapshot_place/v1"}})[0])
 	case gateway.Answer:
 		a.Reply.(reply)(a.Message)
 	case gateway.Publish:

@@ -45,6 +45,7 @@ func makeTwin(t testing.TB, seed uint64, faults twin.Faults) *twin.Twin {
 	}
 	opts := *o
 	opts.Seed, opts.Faults = seed, faults
+	opts.SnapshotEvery = int(seed%3) * 20 // every test that restarts does it from snapshots too
 	w, err := twin.New(opts)
 	if err != nil {
 		t.Fatal(err)

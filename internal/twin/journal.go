@@ -18,7 +18,8 @@ type journal struct {
 	t       *Twin
 	delays  stream
 	entries []lab.Entry
-	keys    map[string]bool
+	keys    map[string]int      // to the place of its entry, from 1
+	snaps   map[string]snapshot // by part
 	head    string
 	waiting []*commit // handed over since the commit under way began
 	running []*commit // being written
@@ -31,6 +32,30 @@ type commit struct {
 	done    func([]lab.Ref, error)
 }
 
+// snapshot is what a part made of the entries before a place.
+type snapshot struct {
+	place int
+	data  []byte
+}
+
+// keep stores a part's snapshot once its place is durable, and everything
+// before it.
+func (j *journal) keep(part string, data []byte, place lab.Entry) {
+	j.append([]lab.Entry{place}, func(refs []lab.Ref, err error) {
+		if err == nil {
+			j.snaps[part] = snapshot{int(refs[0].Seq), data}
+		}
+	})
+}
+
+// seen is the entry with a key; nil: there is none.
+func (j *journal) seen(key string) *lab.Entry {
+	if n := j.keys[key]; n > 0 {
+		return &j.entries[n-1]
+	}
+	return nil
+}
+
 // Delays of one commit.
 const (
 	fastestCommit = 300 * time.Microsecond
@@ -38,7 +63,7 @@ const (
 )
 
 func newJournal(t *Twin, delays stream) *journal {
-	return &journal{t: t, delays: delays, keys: map[string]bool{}}
+	return &journal{t: t, delays: delays, keys: map[string]int{}, snaps: map[string]snapshot{}}
 }
 
 // append hands entries over. done, where there is one, is called once they are
@@ -86,7 +111,7 @@ func (j *journal) write(entries []lab.Entry) ([]lab.Ref, error) {
 	}
 	fresh := map[string]bool{}
 	for _, e := range entries {
-		if e.Key != "" && (j.keys[e.Key] || fresh[e.Key]) {
+		if e.Key != "" && (j.keys[e.Key] > 0 || fresh[e.Key]) {
 			return nil, lab.E("twin: journal", e.Instrument, lab.KindConflict, fmt.Errorf("key %q is there already", e.Key))
 		}
 		fresh[e.Key] = true
@@ -105,7 +130,7 @@ func (j *journal) write(entries []lab.Entry) ([]lab.Ref, error) {
 		j.head = hex.EncodeToString(sum[:])
 		j.entries = append(j.entries, e)
 		if e.Key != "" {
-			j.keys[e.Key] = true
+			j.keys[e.Key] = len(j.entries)
 		}
 		refs[i] = lab.Ref{Seq: uint64(len(j.entries)), Hash: j.head}
 		j.t.trace.line(j.t.clock.now, "journal", "=", fmt.Sprintf("%d %s", refs[i].Seq, sayEntry(e)))

@@ -106,7 +106,7 @@ func personDecides(t *testing.T, w *twin.Twin, held string) {
 // itself, and what is known survives the next restart.
 func TestRestartAnywhere(t *testing.T) {
 	for at := 50 * time.Millisecond; at < 8*time.Second; at += 617 * time.Millisecond {
-		w := makeTwin(t, 3, twin.Faults{})
+		w := makeTwin(t, 3+uint64(at/(617*time.Millisecond))%2, twin.Faults{})
 		w.Submit("planner", gold("one"))
 		pass(t, w, at)
 		restart(t, w)

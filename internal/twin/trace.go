@@ -140,6 +140,8 @@ func sayGatewayEvent(ev gateway.Event) string {
 		return fmt.Sprintf("link up %s epoch %d %s", e.Instrument, e.Epoch, e.Identity)
 	case gateway.LinkLost:
 		return fmt.Sprintf("link lost %s: %s", e.Instrument, e.Say)
+	case gateway.Looked:
+		return "looked " + e.Command
 	case gateway.ClockTrust:
 		return "clock trust " + e.Why
 	case gateway.Tick:
@@ -152,6 +154,10 @@ func sayGatewayAction(a gateway.Action) string {
 	switch a := a.(type) {
 	case gateway.Answer:
 		return "answer " + doc(a.Message)
+	case gateway.Look:
+		return "look " + a.Command
+	case gateway.Snap:
+		return "snapshot"
 	case gateway.Refresh:
 		names := make([]string, len(a.Properties))
 		for i, id := range a.Properties {

@@ -35,12 +35,13 @@ type Options struct {
 	Principals []runner.Principal
 	// Encodable is the gateway's: whether a wire carries a command's values
 	// exactly. Nil: every wire does.
-	Encodable   func(*lab.Instrument, *lab.Command) error
-	Seed        uint64        // of the world's noise and of every delay
-	Start       time.Time     // zero: the first second of 2000
-	StartWithin time.Duration // for inputs to be first good; zero: safety.StartWithin
-	Faults      Faults
-	Quiet       bool // no trace is kept: a run is faster
+	Encodable     func(*lab.Instrument, *lab.Command) error
+	Seed          uint64        // of the world's noise and of every delay
+	Start         time.Time     // zero: the first second of 2000
+	SnapshotEvery int           // entries between two snapshots of the gateway; zero: gateway.DefaultSnapshotEvery
+	StartWithin   time.Duration // for inputs to be first good; zero: safety.StartWithin
+	Faults        Faults
+	Quiet         bool // no trace is kept: a run is faster
 	// Sparse reads less while no command is under way: what a trip, an alarm, a
 	// sequence or a zone looks at every quarter of its max_age, the rest every
 	// half of it. Nothing is ever older than it may be, a decision has its fresh
