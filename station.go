@@ -58,6 +58,10 @@ type stationOptions struct {
 	Log func(string)
 }
 
+// checkPatience is how long a start waits for the check of a long journal
+// before it brings the instruments to their on_start. Effects wait for its end.
+const checkPatience = time.Second
+
 // openStation opens everything and moves nothing.
 func openStation(ctx context.Context, o stationOptions) (*station, error) {
 	s := &station{cfg: o.Config, dir: o.Dir, data: o.Data, clock: wall.Clock{}, ids: wall.NewIDs()}
@@ -71,7 +75,7 @@ func (s *station) open(ctx context.Context, o stationOptions) error {
 	if err := s.data.make(); err != nil {
 		return err
 	}
-	j, err := journal.Open(ctx, journal.Options{Dir: string(s.data), Lab: s.cfg.Lab.Name})
+	j, err := journal.Open(ctx, journal.Options{Dir: string(s.data), Lab: s.cfg.Lab.Name, Patience: checkPatience})
 	if err != nil {
 		return err
 	}
@@ -321,7 +325,7 @@ func (s *station) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
-	errs := make(chan error, 2)
+	errs := make(chan error, 3)
 	for _, part := range []func(context.Context) error{s.gateway.Run, s.runner.Run} {
 		wg.Add(1)
 		go func() {
@@ -332,6 +336,14 @@ func (s *station) run(ctx context.Context) error {
 			}
 		}()
 	}
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		if err := s.journal.Checked(ctx); err != nil && ctx.Err() == nil {
+			errs <- err
+			cancel()
+		}
+	}()
 	wg.Wait()
 	close(errs)
 	var all []error
@@ -354,6 +366,9 @@ func (s *station) Close() error {
 // waitReady waits until the gateway says that every instrument answers.
 func (s *station) waitReady(ctx context.Context, progress func(string)) error {
 	last := ""
+	if err := s.journal.Checked(ctx); err != nil {
+		return err
+	}
 	patience := time.Now().Add(time.Second) // most labs are ready before anybody asks why not
 	for {
 		st, err := localStatus(ctx, s.context.Control)

@@ -52,6 +52,11 @@ type Options struct {
 	Dir   string    // made if missing
 	Lab   string    // a journal of another lab is refused
 	Clock lab.Clock // wakes for notes that wait; nil: the machine's
+	// Patience bounds how long Open waits for the check of the whole journal,
+	// which takes seconds for a million entries. When it is over, Open returns a
+	// journal that can be read; what is handed over waits until the check is
+	// good. Zero: Open waits to its end.
+	Patience time.Duration
 }
 
 // Journal is an open journal. It implements lab.Journal.
@@ -69,6 +74,9 @@ type Journal struct {
 	done     chan struct{}
 	poisoned chan struct{}
 	poison   atomic.Pointer[error]
+	check    chan error // the end of the check; one value
+	checked  chan struct{}
+	giveUp   context.CancelFunc // of the check
 	newest   atomic.Pointer[lab.Ref]
 	commits  atomic.Uint64
 	once     sync.Once
@@ -77,7 +85,9 @@ type Journal struct {
 
 // Open opens or makes the journal of a folder, after checking its lock, its
 // lab, its layout, its whole chain and its head. Until all of that is found
-// good, nothing is written; the error says which entry is not.
+// good, nothing is written; the error says which entry is not. Where the check
+// takes longer than the patience, its lab, its layout, its head and its latest
+// entries are checked when Open returns, and Checked tells of the rest.
 func Open(ctx context.Context, o Options) (*Journal, error) {
 	const op = "journal: open"
 	if err := lab.CheckName("lab", o.Lab); err != nil {
@@ -91,13 +101,24 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 		return nil, lab.E(op, "", lockKind(err), err)
 	}
 	j := &Journal{dir: o.Dir, clock: o.Clock, lock: lock, slots: make(chan struct{}, maxWaiting),
-		closing: make(chan struct{}), done: make(chan struct{}), poisoned: make(chan struct{})}
+		closing: make(chan struct{}), done: make(chan struct{}), poisoned: make(chan struct{}), check: make(chan error, 1), checked: make(chan struct{})}
 	j.queue.ready = make(chan struct{}, 1)
-	if err := j.open(ctx, o.Lab); err != nil {
+	if err := j.open(ctx, o); err != nil {
 		return nil, lab.E(op, "", lab.KindOf(err), errors.Join(err, j.release()))
 	}
 	go j.write()
 	return j, nil
+}
+
+// Checked waits for the end of the check of the whole journal. Its error says
+// what is not good; the journal takes nothing then.
+func (j *Journal) Checked(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return lab.E("journal: check", "", lab.KindCancelled, ctx.Err())
+	case <-j.checked:
+		return j.Poisoned()
+	}
 }
 
 // makeDir makes a folder, and its place in the one above it durable.
@@ -149,11 +170,50 @@ func takeLock(dir string) (*os.File, error) {
 	return f, nil
 }
 
-func (j *Journal) open(ctx context.Context, labName string) error {
-	h, rep, err := inspect(ctx, j.dir, labName)
-	if err != nil {
-		return err
+// open looks at what is there, and prepares what is read and written by. The
+// check goes on in a goroutine where it takes long; the writer joins it.
+func (j *Journal) open(ctx context.Context, o Options) error {
+	var all context.Context
+	all, j.giveUp = context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		h, rep, err := inspect(all, j.dir, o.Lab)
+		if err == nil {
+			err = j.begin(all, o.Lab, h, rep)
+		}
+		j.check <- err
+	}()
+	var late <-chan time.Time
+	if o.Patience > 0 {
+		late = time.After(o.Patience)
 	}
+	select {
+	case err := <-j.check:
+		j.check <- nil // for the writer
+		if err == nil {
+			j.read, err = openReadOnly(j.dir)
+		}
+		return err
+	case <-ctx.Done():
+		j.giveUp()
+		<-j.check
+		return lab.E("journal", "", lab.KindCancelled, ctx.Err())
+	case <-late:
+	}
+	newest, err := glance(ctx, j.dir, o.Lab)
+	if err == nil {
+		j.newest.CompareAndSwap(nil, &newest)
+		j.read, err = openReadOnly(j.dir)
+	}
+	if err != nil {
+		j.giveUp()
+		<-j.check
+	}
+	return err
+}
+
+// begin opens the file for writing, now that it is found good.
+func (j *Journal) begin(ctx context.Context, labName string, h head, rep Report) error {
+	var err error
 	path := filepath.Join(j.dir, dbFile)
 	if j.db, err = sql.Open("sqlite3", fileURI(path)+"?_journal_mode=WAL&_synchronous=FULL&_txlock=immediate&_busy_timeout=5000"); err != nil {
 		return lab.E("journal", "", lab.KindUnavailable, err)
@@ -171,9 +231,6 @@ func (j *Journal) open(ctx context.Context, labName string) error {
 	}
 	if err == nil {
 		j.w, err = newWriter(ctx, j.db)
-	}
-	if err == nil {
-		j.read, err = openReadOnly(j.dir)
 	}
 	if err != nil {
 		return lab.E("journal", "", lab.KindUnavailable, err)
@@ -230,6 +287,7 @@ func inspectFile(ctx context.Context, db *sql.DB, dir, labName string, known boo
 // release closes whatever is open, the lock last.
 func (j *Journal) release() error {
 	var errs []error
+	j.giveUp()
 	if j.read != nil {
 		errs = append(errs, j.read.Close())
 	}
@@ -350,6 +408,7 @@ func (j *Journal) Close() error {
 	j.once.Do(func() {
 		j.queue.close() // first: what the writer finds at the end is all
 		close(j.closing)
+		j.giveUp()
 		<-j.done
 		j.closeErr = j.shut()
 	})
@@ -359,7 +418,9 @@ func (j *Journal) Close() error {
 // shut moves the log into the file and lets the head vouch for its bytes.
 // Where that can't be (a reader holds on to the log) the chain alone does.
 func (j *Journal) shut() error {
-	if err := j.Poisoned(); err != nil {
+	if err := j.Poisoned(); errors.Is(err, errUnchecked) {
+		return j.release() // nothing was written, and nothing failed
+	} else if err != nil {
 		return errors.Join(lab.E("journal: close", "", lab.KindUnavailable, err), j.release())
 	}
 	err := errors.Join(j.read.Close(), j.w.close(), j.db.Close())

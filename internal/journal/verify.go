@@ -103,10 +103,25 @@ func check(ctx context.Context, db *sql.DB, dir string) (Report, error) {
 	if err != nil {
 		return Report{Problem: err.Error()}, nil
 	}
+	// The two look at different things, and each takes a processor.
+	around, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	file := make(chan error, 1)
+	problem := ""
+	go func() {
+		var err error
+		problem, err = checkFile(around, db, dir, h)
+		file <- err
+	}()
 	rep := checkChain(ctx, db, h, have)
-	if rep.OK {
-		rep.Problem, err = checkFile(ctx, db, dir, h)
+	if !rep.OK {
+		giveUp()
+	}
+	if err = <-file; rep.OK {
+		rep.Problem = problem
 		rep.OK = rep.Problem == "" && err == nil
+	} else {
+		err = nil // the chain has told
 	}
 	if ctx.Err() != nil {
 		return Report{}, lab.E("journal: verify", "", lab.KindCancelled, ctx.Err())
@@ -115,6 +130,60 @@ func check(ctx context.Context, db *sql.DB, dir string) (Report, error) {
 		return Report{}, lab.E("journal: verify", "", lab.KindUnavailable, err)
 	}
 	return rep, nil
+}
+
+// tail is how many of the latest entries a glance checks.
+const tail = 10_000
+
+// glance checks what can be checked at once, whatever the size: whose journal
+// it is, its layout, that its latest entries are a chain, and that the head
+// names one of them. It returns the newest.
+func glance(ctx context.Context, dir, labName string) (newest lab.Ref, err error) {
+	db, err := openReadOnly(dir)
+	if err != nil {
+		return newest, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	h, _, err := readHead(dir)
+	if err == nil {
+		err = checkMeta(ctx, db, labName)
+	}
+	if err != nil {
+		return newest, lab.E("journal", "", lab.KindConflict, err)
+	}
+	if problem := checkLayout(ctx, db); problem != "" {
+		return newest, lab.Ef("journal", "", lab.KindConflict, problem)
+	}
+	var last uint64
+	var before []byte
+	if err := db.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM entries`).Scan(&last); err != nil {
+		return newest, lab.E("journal", "", lab.KindConflict, err)
+	}
+	c := chainCheck{Report{OK: true, Head: genesis(labName)}}
+	if last > tail {
+		c.Entries = last - tail
+		if err := db.QueryRowContext(ctx, `SELECT hash FROM entries WHERE seq = ?`, c.Entries).Scan(&before); err != nil {
+			return newest, lab.E("journal", "", lab.KindConflict, fmt.Errorf("the journal has no entry %d: %w", c.Entries, err))
+		}
+		c.Head = hex.EncodeToString(before)
+	}
+	err = walk(ctx, db, c.Entries+1, Filter{}, func(seq uint64, hash, row []byte) error {
+		if !c.next(seq, hex.EncodeToString(hash), row) {
+			return errors.New(c.Problem)
+		}
+		return nil
+	})
+	if err == nil && c.Entries < h.Seq {
+		err = errors.New(cutOff(c.Entries, h.Seq))
+	}
+	if err != nil {
+		return newest, lab.E("journal", "", lab.KindConflict, err)
+	}
+	return lab.Ref{Seq: c.Entries, Hash: c.Head}, nil
+}
+
+func cutOff(entries, head uint64) string {
+	return fmt.Sprintf("the journal ends at entry %d, but entry %d was written: its end is cut off, or an old copy was put back", entries, head)
 }
 
 var errBroken = errors.New("the chain is broken") // ends a walk
@@ -152,7 +221,7 @@ func checkChain(ctx context.Context, db *sql.DB, h head, have bool) Report {
 	case rep.Entries > 0 && !have:
 		rep.Problem = fmt.Sprintf("there are %d entries, but no head file: nothing says where the journal ends", rep.Entries)
 	case rep.Entries < h.Seq:
-		rep.Problem = fmt.Sprintf("the journal ends at entry %d, but entry %d was written: its end is cut off, or an old copy was put back", rep.Entries, h.Seq)
+		rep.Problem = cutOff(rep.Entries, h.Seq)
 	case !named:
 		rep.Problem = fmt.Sprintf("entry %d is not the one that the head file names", h.Seq)
 	}
@@ -177,23 +246,8 @@ func checkFile(ctx context.Context, db *sql.DB, dir string, h head) (problem str
 			return "the file's bytes were changed since it was closed; the entries themselves are whole", nil
 		}
 	}
-	rows, err := db.QueryContext(ctx, `SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid`)
-	if err != nil {
-		return "the file is damaged: " + err.Error(), nil
-	}
-	var have []string
-	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
-			return "the file is damaged: " + err.Error(), rows.Close()
-		}
-		have = append(have, s)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return "the file is damaged: " + err.Error(), nil
-	}
-	if fmt.Sprint(have) != fmt.Sprint(layout) {
-		return "the file's layout was changed", nil
+	if problem := checkLayout(ctx, db); problem != "" {
+		return problem, nil
 	}
 	var said string
 	if err := db.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&said); err != nil {
@@ -203,4 +257,28 @@ func checkFile(ctx context.Context, db *sql.DB, dir string, h head) (problem str
 		return "the file is damaged: " + said, nil
 	}
 	return "", nil
+}
+
+// checkLayout compares what the file holds beside entries with what was laid
+// out: a trigger could undo what is written.
+func checkLayout(ctx context.Context, db *sql.DB) (problem string) {
+	rows, err := db.QueryContext(ctx, `SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid`)
+	if err != nil {
+		return "the file is damaged: " + err.Error()
+	}
+	var have []string
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			return "the file is damaged: " + errors.Join(err, rows.Close()).Error()
+		}
+		have = append(have, s)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return "the file is damaged: " + err.Error()
+	}
+	if fmt.Sprint(have) != fmt.Sprint(layout) {
+		return "the file's layout was changed"
+	}
+	return ""
 }

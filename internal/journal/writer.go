@@ -56,8 +56,9 @@ type queue struct {
 }
 
 var (
-	errClosed = errors.New("the journal is closed")
-	errFull   = fmt.Errorf("the disk can't keep up: more than %d notes, or %d bytes of them, wait", maxNotes, maxQueued)
+	errClosed    = errors.New("the journal is closed")
+	errUnchecked = errors.New("the journal was closed before its check was over")
+	errFull      = fmt.Errorf("the disk can't keep up: more than %d notes, or %d bytes of them, wait", maxNotes, maxQueued)
 )
 
 // put fails where the queue is closed or has no room.
@@ -120,6 +121,7 @@ func (q *queue) close() {
 // they cost no commit of their own on the way of a command.
 func (j *Journal) write() {
 	defer close(j.done)
+	j.awaitCheck()
 	var flush <-chan time.Time
 	for {
 		all := false
@@ -137,6 +139,23 @@ func (j *Journal) write() {
 		case flush == nil:
 			flush = j.after(noteWithin)
 		}
+	}
+}
+
+// awaitCheck joins the check of the journal. Until it is good, nothing is
+// written; where it is not, nothing ever is.
+func (j *Journal) awaitCheck() {
+	defer close(j.checked)
+	err := <-j.check
+	select {
+	case <-j.closing:
+		if err != nil {
+			err = errUnchecked
+		}
+	default:
+	}
+	if err != nil {
+		j.fail(err)
 	}
 }
 
