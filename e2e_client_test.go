@@ -145,6 +145,25 @@ func (o *outsider) propose(raw []byte) verdictDoc {
 	}
 }
 
+// proposeWithin is propose for a station that may not answer: no verdict then.
+func (o *outsider) proposeWithin(raw []byte, d time.Duration) (v verdictDoc) {
+	o.t.Helper()
+	if m, err := o.nc.Request("lab.demo.proposals."+o.name, raw, d); err != nil || !strings.Contains(string(m.Data), `"seq"`) {
+		return v
+	}
+	id := sentID.FindSubmatch(raw)
+	for late := time.After(d); ; {
+		select {
+		case m := <-o.docs:
+			if err := json.Unmarshal(m.Data, &v); strings.HasPrefix(m.Subject, "lab.demo.verdicts.") && err == nil && v.Proposal == string(id[1]) {
+				return v
+			}
+		case <-late:
+			return verdictDoc{}
+		}
+	}
+}
+
 // ask sends a control message and returns the answer.
 func (o *outsider) ask(fields string) map[string]any {
 	o.t.Helper()

@@ -125,12 +125,8 @@ func (c *Core) recheck(now time.Time, cmd *command) lab.Issues {
 	if c.poisoned != nil {
 		add("journal", "the journal failed; no effect is sent until a person restarts this gateway", "")
 	}
-	if c.badClock != "" || now.Before(c.lastEntry) {
-		why := c.badClock
-		if why == "" {
-			why = fmt.Sprintf("it is %s, before the newest journal entry of %s", now.UTC().Format(time.RFC3339Nano), c.lastEntry.UTC().Format(time.RFC3339Nano))
-		}
-		add("clock", "the clock can't be trusted: "+why, "")
+	if say := c.clockProblem(now); say != "" {
+		add("clock", say, "")
 	}
 	p := c.places[cmd.Target.Instrument]
 	if l := &p.link; !l.up {

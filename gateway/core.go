@@ -14,7 +14,6 @@ package gateway
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"sort"
 	"time"
@@ -271,7 +270,7 @@ func (c *Core) poison(err error) {
 		return
 	}
 	c.poisoned = err
-	c.alarm("journal", "", fmt.Sprintf("the journal failed (%v): no effect is sent until a person restarts this gateway; stops still work", err))
+	c.alarm("journal", "", c.journalProblem())
 }
 
 // clockTrust takes the word of whoever watches the clock. A permit that is not

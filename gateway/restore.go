@@ -247,6 +247,9 @@ func (c *Core) Restored(now time.Time) []Action {
 	if r := c.engine.Rules(); c.restored.rules != r.Hash {
 		c.note(c.entry(now, "rules/v1", nil, rulesBody{What: "start", Name: r.Name, Hash: r.Hash, Was: c.restored.rules, Text: textOf(r)}))
 	}
+	if say := c.clockProblem(now); say != "" {
+		c.alarm("clock", "", say)
+	}
 	c.restored = newRestored()
 	return c.actions
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"time"
 
 	"labgate/lab"
@@ -55,6 +56,33 @@ func (c *Core) tellSafety(now time.Time, s *messages.Status) {
 	if c.badRules != nil {
 		s.Alarms = append(s.Alarms, *c.badRules)
 	}
+	for _, own := range [][2]string{{"journal", c.journalProblem()}, {"clock", c.clockProblem(now)}} {
+		if own[1] != "" {
+			s.Alarms = append(s.Alarms, messages.Alarm{Rule: own[0], Priority: "critical", Active: true, Say: own[1], Since: now})
+		}
+	}
+}
+
+// journalProblem says what a journal that failed means; empty: it did not.
+func (c *Core) journalProblem() string {
+	if c.poisoned == nil {
+		return ""
+	}
+	return fmt.Sprintf("the journal failed (%v): no effect is sent until a person restarts this gateway; stops still work", c.poisoned)
+}
+
+// clockProblem says why the clock can't be trusted, and what to do; empty: it
+// can.
+func (c *Core) clockProblem(now time.Time) string {
+	why, hint := c.badClock, ""
+	if why == "" && now.Before(c.lastEntry) {
+		why = fmt.Sprintf("it is %s, before the newest journal entry of %s", now.UTC().Format(time.RFC3339Nano), c.lastEntry.UTC().Format(time.RFC3339Nano))
+		hint = "; set the clock, or wait until it has caught up: until then no effect is sent, and stops work"
+	}
+	if why == "" {
+		return ""
+	}
+	return "the clock can't be trusted: " + why + hint
 }
 
 func tellDoubt(d *doubt) messages.Doubt {

@@ -38,7 +38,7 @@ type bench struct {
 	wedge   atomic.Bool // pump_a's next exchange hangs until its link is closed
 	opened  atomic.Int32
 	load    atomic.Pointer[func() (*safety.Rules, error)] // reads the interlocks again
-	clock   wall.Clock
+	clock   *steppable
 	ids     *wall.IDs
 }
 
@@ -148,7 +148,7 @@ func start(t *testing.T, j lab.Journal) *bench {
 		}
 	}
 	dir := t.TempDir()
-	b := &bench{t: t, cfg: cfg, world: sim.NewDemo(1, time.Now()), socket: filepath.Join(dir, "control.sock"), ids: wall.NewIDs(), journal: j,
+	b := &bench{t: t, clock: &steppable{}, cfg: cfg, world: sim.NewDemo(1, time.Now()), socket: filepath.Join(dir, "control.sock"), ids: wall.NewIDs(), journal: j,
 		bus: &fakeBus{handlers: map[string]func(lab.Message){}, outcomes: make(chan messages.Outcome, 100)}}
 	if j == nil {
 		own, err := journal.Open(t.Context(), journal.Options{Dir: dir, Lab: "demo"})

@@ -14,6 +14,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 	"go.uber.org/goleak"
 
@@ -192,6 +193,70 @@ func TestProposalsSurviveARestart(t *testing.T) {
 	}
 	if !texts["taken"] || !texts["waiting"] {
 		t.Errorf("got %v", texts)
+	}
+}
+
+// allowEverything gives the server's own connection the rights of somebody who
+// breaks things.
+func allowEverything(t *testing.T, w *world) {
+	t.Helper()
+	key, err := PublicKey(w.Server.admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts, err := w.Server.opts.options(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range opts.Nkeys {
+		if u.Nkey == key {
+			u.Permissions = nil
+		}
+	}
+	if err := w.ns.ReloadOptions(opts); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The stream or its consumer is deleted under a runner that listens: both are
+// made again, and what comes then is delivered.
+func TestStreamDeleted(t *testing.T) {
+	for _, what := range []string{"stream", "consumer"} {
+		t.Run(what, func(t *testing.T) {
+			w := startWorld(t)
+			runner := w.part(t, "runner")
+			got := consume(t, runner)
+			allowEverything(t, w)
+			admin, err := Connect(t.Context(), ConnOptions{Server: w.Server, Seed: w.Server.admin, Name: adminName, Lab: "demo"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer admin.Close()
+			js, err := jetstream.New(admin.nc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if what == "stream" {
+				err = js.DeleteStream(t.Context(), Stream)
+			} else {
+				err = js.DeleteConsumer(t.Context(), Stream, consumer)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			agent := w.part(t, "planner_1")
+			deadline := time.After(20 * time.Second)
+			for n := 0; ; n++ {
+				_, _ = agent.Request(t.Context(), Proposals("demo", "planner_1"), fmt.Appendf(nil, `{"n":%d}`, n)) // refused while there is no stream
+				select {
+				case <-got:
+					return
+				case <-time.After(200 * time.Millisecond):
+				case <-deadline:
+					t.Fatal("nothing is delivered any more")
+				}
+			}
+		})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,6 +22,7 @@ type Conn struct {
 	lab       string
 	down      func(error)
 	ackWithin time.Duration // shorter in tests
+	watching  sync.WaitGroup
 }
 
 // ConnOptions say who connects, and where to.
@@ -83,7 +85,7 @@ func Connect(ctx context.Context, o ConnOptions) (*Conn, error) {
 	if err != nil {
 		return nil, lab.E(op, "", lab.KindUnavailable, err)
 	}
-	return &Conn{nc, o.Lab, down, ackWithin}, nil
+	return &Conn{nc: nc, lab: o.Lab, down: down, ackWithin: ackWithin}, nil
 }
 
 // Close hands over what was published and disconnects. No handler is called
@@ -93,6 +95,7 @@ func (c *Conn) Close() {
 		_ = c.nc.FlushTimeout(time.Second) // a server that is gone takes nothing
 	}
 	c.nc.Close()
+	c.watching.Wait()
 }
 
 // Publish sends one document. While the connection is lost it is kept, up to

@@ -125,7 +125,7 @@ func (o *ServerOptions) runnerMay() *server.Permissions {
 	l := "lab." + o.Lab + "."
 	return may(runnerName,
 		[]string{Verdicts(o.Lab, "*"), l + "runs.>", Command(o.Lab, "*", "*"), Lease(o.Lab, "*", "*"), Stop(o.Lab),
-			"$JS.API.STREAM.INFO." + Stream, "$JS.API.CONSUMER.CREATE." + Stream + "." + consumer, "$JS.API.CONSUMER.CREATE." + Stream + "." + consumer + ".>",
+			"$JS.API.STREAM.INFO." + Stream, "$JS.API.STREAM.CREATE." + Stream, "$JS.API.CONSUMER.CREATE." + Stream + "." + consumer, "$JS.API.CONSUMER.CREATE." + Stream + "." + consumer + ".>",
 			"$JS.API.CONSUMER.INFO." + Stream + "." + consumer, "$JS.API.CONSUMER.MSG.NEXT." + Stream + "." + consumer, "$JS.ACK." + Stream + "." + consumer + ".>"},
 		[]string{Outcome(o.Lab, "*", "*"), l + "gw.*.*.telemetry.>", l + "gw.*.safety.>", Approvals(o.Lab, "*"), Control(o.Lab, "*")})
 }

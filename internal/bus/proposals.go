@@ -14,12 +14,13 @@ import (
 const Stream = "PROPOSALS"
 
 const (
-	consumer    = "runner"  // the one consumer of the stream
-	streamBytes = 256 << 20 // on disk
-	streamMsgs  = 100_000
-	perSender   = 1000 // proposals of one principal that wait; more are refused, to it alone
-	fetchMsgs   = 16   // in memory at a time
-	ackWithin   = 5 * time.Second
+	consumer     = "runner"  // the one consumer of the stream
+	streamBytes  = 256 << 20 // on disk
+	streamMsgs   = 100_000
+	perSender    = 1000 // proposals of one principal that wait; more are refused, to it alone
+	fetchMsgs    = 16   // in memory at a time
+	ackWithin    = 5 * time.Second
+	consumeAgain = 500 * time.Millisecond // after the consumer was lost
 )
 
 func streamConfig(labName string) jetstream.StreamConfig {
@@ -54,17 +55,50 @@ type Delivery struct {
 
 // ConsumeProposals calls fn for each proposal, in order, until ctx is done. One
 // that is not acknowledged within 5 s comes again, also after a restart. fn
-// must not block. On an existing cluster the stream is made if it is missing
-// and the runner may make it.
+// must not block. A stream or a consumer that is missing, or that somebody
+// deletes, is made anew; a goroutine watches over that, which Close joins.
 func (c *Conn) ConsumeProposals(ctx context.Context, fn func(Delivery)) error {
+	cc, err := c.consume(ctx, fn)
+	if err != nil {
+		return err
+	}
+	c.watching.Add(1)
+	go func() {
+		defer c.watching.Done()
+		for {
+			select {
+			case <-ctx.Done():
+				cc.Stop()
+				return
+			case <-cc.Closed():
+			}
+			for again := true; again; again = err != nil {
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(consumeAgain):
+				}
+				if c.nc.IsClosed() {
+					return
+				}
+				cc, err = c.consume(ctx, fn)
+			}
+		}
+	}()
+	return nil
+}
+
+// consume begins to call fn, until its context is stopped or the consumer is
+// gone.
+func (c *Conn) consume(ctx context.Context, fn func(Delivery)) (jetstream.ConsumeContext, error) {
 	const op = "bus: proposals"
 	js, err := jetstream.New(c.nc)
 	if err != nil {
-		return lab.E(op, "", lab.KindUnavailable, err)
+		return nil, lab.E(op, "", lab.KindUnavailable, err)
 	}
 	cons, err := c.proposalsConsumer(ctx, js)
 	if err != nil {
-		return lab.E(op, "", lab.KindUnavailable, err)
+		return nil, lab.E(op, "", lab.KindUnavailable, err)
 	}
 	cc, err := cons.Consume(func(m jetstream.Msg) {
 		if ctx.Err() != nil {
@@ -90,10 +124,9 @@ func (c *Conn) ConsumeProposals(ctx context.Context, fn func(Delivery)) error {
 		}
 	}))
 	if err != nil {
-		return lab.E(op, "", lab.KindUnavailable, err)
+		return nil, lab.E(op, "", lab.KindUnavailable, err)
 	}
-	context.AfterFunc(ctx, cc.Stop)
-	return nil
+	return cc, nil
 }
 
 func (c *Conn) proposalsConsumer(ctx context.Context, js jetstream.JetStream) (jetstream.Consumer, error) {
