@@ -65,7 +65,19 @@ func (f folder) seed(name string, create bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return seed, os.WriteFile(path, append(seed, '\n'), 0o600)
+	// Two processes may do this at once: the first one's key counts for both.
+	fresh := fmt.Sprintf("%s.new-%d", path, os.Getpid())
+	if err := os.WriteFile(fresh, append(seed, '\n'), 0o600); err != nil {
+		return nil, err
+	}
+	err = os.Link(fresh, path)
+	if rerr := os.Remove(fresh); err == nil || errors.Is(err, os.ErrExist) {
+		err = rerr
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f.seed(name, false)
 }
 
 // mqttPassword is the devices' password, made on the first start.

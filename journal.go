@@ -12,18 +12,27 @@ import (
 
 type journalVerifyCmd struct {
 	Dir string `arg:"" optional:"" help:"The data folder, or a file that journal export wrote; - reads one." default:"labgate-data/demo"`
+	Key string `help:"The public key by which the newest checkpoint must be signed." placeholder:"U…"`
 }
 
-// Run checks the chain.
+// Run checks the chain, and who signed for it.
 func (c *journalVerifyCmd) Run(a *app) error {
 	rep, err := c.check(a)
 	if err != nil {
 		return err
 	}
+	if rep.OK && c.Key != "" {
+		if err := rep.SignedBy(c.Key); err != nil {
+			rep.OK, rep.Problem = false, err.Error()
+		}
+	}
 	if a.json {
 		a.line(rep)
 	} else if rep.OK {
 		a.say("the journal is whole: %d entries, head %s", rep.Entries, rep.Head)
+		for _, s := range rep.Signers {
+			a.say("  %d checkpoints signed by %s, the newest for the first %d entries", s.Checkpoints, s.Key, s.Through)
+		}
 	}
 	if !rep.OK {
 		return errors.New(rep.Problem)

@@ -75,7 +75,16 @@ func (s *station) open(ctx context.Context, o stationOptions) error {
 	if err := s.data.make(); err != nil {
 		return err
 	}
-	j, err := journal.Open(ctx, journal.Options{Dir: string(s.data), Lab: s.cfg.Lab.Name, Patience: checkPatience})
+	name := gatewayName(s.cfg.Lab)
+	seed, err := s.data.seed("gateway_"+name, true)
+	if err != nil {
+		return err
+	}
+	public, sign, err := bus.SignerOf(seed)
+	if err != nil {
+		return err
+	}
+	j, err := journal.Open(ctx, journal.Options{Dir: string(s.data), Lab: s.cfg.Lab.Name, Patience: checkPatience, Sign: sign, Signer: public})
 	if err != nil {
 		return err
 	}
@@ -85,7 +94,6 @@ func (s *station) open(ctx context.Context, o stationOptions) error {
 	if err != nil {
 		return err
 	}
-	name := gatewayName(s.cfg.Lab)
 	if err := s.openBus(ctx, access, name); err != nil {
 		return err
 	}

@@ -45,6 +45,18 @@ func PublicKey(seed []byte) (string, error) {
 	return public, nil
 }
 
+// SignerOf is the public key of a user's seed, and what signs by it.
+func SignerOf(seed []byte) (public string, sign func([]byte) ([]byte, error), err error) {
+	if public, err = PublicKey(seed); err != nil {
+		return "", nil, err
+	}
+	kp, err := nkeys.FromSeed(seed)
+	if err != nil {
+		return "", nil, lab.E("bus: key", "", lab.KindInvalid, err)
+	}
+	return public, kp.Sign, nil
+}
+
 // SaveSeed writes a new key file that only its owner can read. It does not
 // replace one that is there.
 func SaveSeed(path string, seed []byte) error {

@@ -61,7 +61,7 @@ func Export(ctx context.Context, dir string, w io.Writer) (rep Report, err error
 	if err := line.Encode(exportFirst{name, Schema}); err != nil {
 		return Report{}, lab.E(op, "", lab.KindUnavailable, err)
 	}
-	c := chainCheck{Report: Report{Head: genesis(name)}}
+	c := chainCheck{Report: Report{Head: genesis(name)}, lab: name}
 	err = walk(ctx, db, 1, Filter{}, func(seq uint64, hash, row []byte) error {
 		if !c.next(seq, hex.EncodeToString(hash), row) {
 			return errBroken
@@ -89,7 +89,10 @@ func Export(ctx context.Context, dir string, w io.Writer) (rep Report, err error
 }
 
 // chainCheck follows a chain of entries.
-type chainCheck struct{ Report }
+type chainCheck struct {
+	Report
+	lab string
+}
 
 // next takes the entry that follows, and reports whether it does.
 func (c *chainCheck) next(seq uint64, hash string, row []byte) bool {
@@ -100,10 +103,13 @@ func (c *chainCheck) next(seq uint64, hash string, row []byte) bool {
 	case hash != hex.EncodeToString(sum[:]):
 		c.Problem = fmt.Sprintf("entry %d was changed, or does not follow the one before it", seq)
 	default:
-		c.Entries, c.Head = seq, hash
-		return true
+		c.Problem = c.checkSigned(seq, row)
 	}
-	return false
+	if c.Problem != "" {
+		return false
+	}
+	c.Entries, c.Head = seq, hash
+	return true
 }
 
 // VerifyExport checks an export: every changed, missing, added or reordered
@@ -119,7 +125,7 @@ func VerifyExport(r io.Reader) (Report, error) {
 	if first.Layout != Schema {
 		return Report{Problem: fmt.Sprintf("the export has layout %d; this program reads %d", first.Layout, Schema)}, nil
 	}
-	c := chainCheck{Report: Report{Head: genesis(first.Journal)}}
+	c := chainCheck{Report: Report{Head: genesis(first.Journal)}, lab: first.Journal}
 	for sc.Scan() {
 		if c.OK {
 			c.OK, c.Problem = false, "there are lines after the last one"

@@ -57,6 +57,10 @@ type Options struct {
 	// journal that can be read; what is handed over waits until the check is
 	// good. Zero: Open waits to its end.
 	Patience time.Duration
+	// Sign signs checkpoints by the key whose public half, an NKey, is Signer.
+	// Nil: there are none.
+	Sign   func([]byte) ([]byte, error)
+	Signer string
 }
 
 // Journal is an open journal. It implements lab.Journal.
@@ -68,6 +72,7 @@ type Journal struct {
 	db       *sql.DB // one connection, the writer's
 	read     *sql.DB
 	w        *writer
+	signer   *signer
 	queue    queue
 	slots    chan struct{} // held by each Append from before it is queued until it is answered
 	closing  chan struct{}
@@ -103,6 +108,10 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	j := &Journal{dir: o.Dir, clock: o.Clock, lock: lock, slots: make(chan struct{}, maxWaiting),
 		closing: make(chan struct{}), done: make(chan struct{}), poisoned: make(chan struct{}), check: make(chan error, 1), checked: make(chan struct{})}
 	j.queue.ready = make(chan struct{}, 1)
+	j.signer, err = newSigner(o, j.now())
+	if err != nil {
+		return nil, lab.E(op, "", lab.KindInvalid, errors.Join(err, lock.Close()))
+	}
 	if err := j.open(ctx, o); err != nil {
 		return nil, lab.E(op, "", lab.KindOf(err), errors.Join(err, j.release()))
 	}
@@ -225,6 +234,9 @@ func (j *Journal) begin(ctx context.Context, labName string, h head, rep Report)
 		}
 	}
 	j.newest.Store(&lab.Ref{Seq: rep.Entries, Hash: rep.Head})
+	if j.signer != nil && rep.signed > 0 {
+		j.signer.last, j.signer.since = rep.signed, rep.signedTime
+	}
 	// From here on the file changes: the head must not vouch for its bytes.
 	if j.head, err = openHead(j.dir, h.N); err == nil {
 		err = j.head.write(headOf(j.Head()), true)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"labgate/lab"
 )
@@ -79,6 +80,11 @@ type Report struct {
 	Entries uint64 `json:"entries"`           // that are good, from the first one on
 	Head    string `json:"head"`              // hash of the last good one
 	Problem string `json:"problem,omitempty"` // the first one, with its place
+	// Signers are the keys by which checkpoints were signed, oldest first.
+	Signers []Signer `json:"signers,omitempty"`
+
+	signed     uint64 // the newest checkpoint, and its time
+	signedTime time.Time
 }
 
 // Verify checks a journal without changing it, also while a process writes it.
@@ -159,7 +165,7 @@ func glance(ctx context.Context, dir, labName string) (newest lab.Ref, err error
 	if err := db.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM entries`).Scan(&last); err != nil {
 		return newest, lab.E("journal", "", lab.KindConflict, err)
 	}
-	c := chainCheck{Report{OK: true, Head: genesis(labName)}}
+	c := chainCheck{Report: Report{OK: true, Head: genesis(labName)}, lab: labName}
 	if last > tail {
 		c.Entries = last - tail
 		if err := db.QueryRowContext(ctx, `SELECT hash FROM entries WHERE seq = ?`, c.Entries).Scan(&before); err != nil {
@@ -203,7 +209,7 @@ func checkChain(ctx context.Context, db *sql.DB, h head, have bool) Report {
 		return Report{Problem: "there are entries before the first one", Head: rep.Head}
 	}
 	named := !have || h.Seq == 0 && h.Hash == rep.Head
-	c := chainCheck{rep}
+	c := chainCheck{Report: rep, lab: name}
 	err = walk(ctx, db, 1, Filter{}, func(seq uint64, hash, row []byte) error {
 		if !c.next(seq, hex.EncodeToString(hash), row) {
 			return errBroken

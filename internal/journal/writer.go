@@ -131,6 +131,9 @@ func (j *Journal) write() {
 			all, flush = true, nil
 		case <-j.closing:
 			j.commitAll(true)
+			if j.signer != nil && j.Head().Seq > j.signer.last && j.Poisoned() == nil {
+				j.signNow()
+			}
 			return
 		}
 		switch left := j.commitAll(all); {
@@ -175,6 +178,9 @@ func (j *Journal) commitAll(all bool) (left bool) {
 			return left
 		}
 		j.commitGroup(group)
+		if j.signer.due(j.Head(), j.now()) && j.Poisoned() == nil {
+			j.signNow()
+		}
 	}
 }
 
