@@ -62,6 +62,10 @@ type stationOptions struct {
 // before it brings the instruments to their on_start. Effects wait for its end.
 const checkPatience = time.Second
 
+// ballast is the room that is kept for what must still be recorded when the
+// disk is full: some ten thousand outcomes, and what SQLite needs around them.
+const ballast = 16 << 20
+
 // openStation opens everything and moves nothing.
 func openStation(ctx context.Context, o stationOptions) (*station, error) {
 	s := &station{cfg: o.Config, dir: o.Dir, data: o.Data, clock: wall.Clock{}, ids: wall.NewIDs()}
@@ -84,7 +88,7 @@ func (s *station) open(ctx context.Context, o stationOptions) error {
 	if err != nil {
 		return err
 	}
-	j, err := journal.Open(ctx, journal.Options{Dir: string(s.data), Lab: s.cfg.Lab.Name, Patience: checkPatience, Sign: sign, Signer: public})
+	j, err := journal.Open(ctx, journal.Options{Dir: string(s.data), Lab: s.cfg.Lab.Name, Patience: checkPatience, Sign: sign, Signer: public, Ballast: ballast, Log: o.Log})
 	if err != nil {
 		return err
 	}

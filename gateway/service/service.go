@@ -11,6 +11,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -320,9 +321,9 @@ func (s *Service) writeBatch(ctx context.Context, batch []appendRequest) {
 		return
 	}
 	refs, err := s.o.Journal.Append(ctx, entries...)
-	if err != nil && lab.KindOf(err) == lab.KindConflict && len(batch) > 1 {
+	if err != nil && len(batch) > 1 && (lab.KindOf(err) == lab.KindConflict || errors.Is(err, journal.ErrDiskFull)) {
 		for _, r := range batch {
-			s.writeBatch(ctx, []appendRequest{r}) // find the one that conflicts
+			s.writeBatch(ctx, []appendRequest{r}) // find the one that conflicts, and what a full disk takes
 		}
 		return
 	}

@@ -61,6 +61,10 @@ type Options struct {
 	// Nil: there are none.
 	Sign   func([]byte) ([]byte, error)
 	Signer string
+	// Ballast is how many bytes are kept for the last words on a full disk. With
+	// none, a full disk poisons the journal as any other failure.
+	Ballast int64
+	Log     func(string) // what a person should know; may be nil
 }
 
 // Journal is an open journal. It implements lab.Journal.
@@ -73,6 +77,10 @@ type Journal struct {
 	read     *sql.DB
 	w        *writer
 	signer   *signer
+	ballast  int64
+	full     atomic.Bool   // only last words are taken
+	dropped  atomic.Uint64 // notes that were not
+	log      func(string)
 	queue    queue
 	slots    chan struct{} // held by each Append from before it is queued until it is answered
 	closing  chan struct{}
@@ -108,6 +116,9 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	j := &Journal{dir: o.Dir, clock: o.Clock, lock: lock, slots: make(chan struct{}, maxWaiting),
 		closing: make(chan struct{}), done: make(chan struct{}), poisoned: make(chan struct{}), check: make(chan error, 1), checked: make(chan struct{})}
 	j.queue.ready = make(chan struct{}, 1)
+	if j.ballast, j.log = o.Ballast, o.Log; j.log == nil {
+		j.log = func(string) {}
+	}
 	j.signer, err = newSigner(o, j.now())
 	if err != nil {
 		return nil, lab.E(op, "", lab.KindInvalid, errors.Join(err, lock.Close()))
@@ -237,6 +248,7 @@ func (j *Journal) begin(ctx context.Context, labName string, h head, rep Report)
 	if j.signer != nil && rep.signed > 0 {
 		j.signer.last, j.signer.since = rep.signed, rep.signedTime
 	}
+	j.keepBallast()
 	// From here on the file changes: the head must not vouch for its bytes.
 	if j.head, err = openHead(j.dir, h.N); err == nil {
 		err = j.head.write(headOf(j.Head()), true)

@@ -131,6 +131,7 @@ func (j *Journal) write() {
 			all, flush = true, nil
 		case <-j.closing:
 			j.commitAll(true)
+			j.sayDropped()
 			if j.signer != nil && j.Head().Seq > j.signer.last && j.Poisoned() == nil {
 				j.signNow()
 			}
@@ -192,7 +193,7 @@ func (j *Journal) commitGroup(group []request) {
 	err := j.Poisoned()
 	hereAll("journal/before ", group)
 	if err == nil {
-		if err = j.insert(group, results); err != nil {
+		if err = j.insertGroup(group, results); err != nil {
 			j.fail(err)
 		}
 	}
@@ -200,10 +201,28 @@ func (j *Journal) commitGroup(group []request) {
 	j.answer(group, results, err)
 	hereAll("journal/answered ", group)
 	if head := j.Head(); head.Seq > before.Seq {
-		if err := j.head.write(headOf(head), false); err != nil {
+		err := j.head.write(headOf(head), false)
+		if err != nil && j.ballast > 0 && outOfRoom(err) && j.makeRoom(err) {
+			err = j.head.write(headOf(head), false)
+		}
+		if err != nil {
 			j.fail(err)
 		}
 	}
+}
+
+// insertGroup writes a group, or what of it a full disk takes. What the disk
+// turned out to have no room for is not tried again, but for last words.
+func (j *Journal) insertGroup(group []request, results []result) error {
+	if j.full.Load() {
+		return j.insertLast(group, results, false)
+	}
+	err := j.insert(group, results)
+	if err != nil && j.ballast > 0 && outOfRoom(err) && j.makeRoom(err) {
+		clear(results)
+		return j.insertLast(group, results, true)
+	}
+	return err
 }
 
 // hereAll marks a moment of a group, by the kinds of its entries.
