@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -60,6 +61,32 @@ func TestExport(t *testing.T) {
 		if rep, err := VerifyExport(strings.NewReader(c.text)); err != nil || rep.OK || rep.Problem != c.say {
 			t.Errorf("%s: %+v, %v", c.what, rep, err)
 		}
+	}
+}
+
+// TestExportEveryChange: every line left out, every pair in the other order,
+// every line twice and every place at which the end may be cut off.
+func TestExportEveryChange(t *testing.T) {
+	text := exported(t, 8)
+	lines := strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
+	lines[len(lines)-1] += "\n"
+	noticed := func(what, changed string) {
+		t.Helper()
+		if rep, err := VerifyExport(strings.NewReader(changed)); err == nil && rep.OK {
+			t.Errorf("%s: unnoticed", what)
+		}
+	}
+	for i := range lines {
+		noticed(fmt.Sprint("without line ", i), strings.Join(slices.Delete(slices.Clone(lines), i, i+1), ""))
+		noticed(fmt.Sprint("twice line ", i), strings.Join(slices.Insert(slices.Clone(lines), i, lines[i]), ""))
+		for k := range i {
+			other := slices.Clone(lines)
+			other[i], other[k] = other[k], other[i]
+			noticed(fmt.Sprint("lines ", k, " and ", i), strings.Join(other, ""))
+		}
+	}
+	for n := range len(text) - 1 { // the last line end says nothing
+		noticed(fmt.Sprint("the first ", n, " bytes"), text[:n])
 	}
 }
 

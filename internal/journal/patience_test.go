@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"database/sql"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,16 +74,7 @@ func TestPatienceFindsDamage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := copyDir(t, base)
-			db, err := sql.Open("sqlite3", "file:"+filepath.Join(dir, dbFile))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err = db.Exec(c.sql); err != nil {
-				t.Fatal(err)
-			}
-			if err := db.Close(); err != nil {
-				t.Fatal(err)
-			}
+			execIn(t, dir, c.sql)
 			before := fileBytes(t, dir)
 			j, err := Open(t.Context(), Options{Dir: dir, Lab: "demo", Patience: time.Nanosecond})
 			if c.late && err == nil {
