@@ -138,8 +138,8 @@ func afterTrip(l *twoProcesses) {
 	})
 	l.set("exotherm", 0)
 	before := l.counts()
-	r := l.must(exitRefused, "submit", "pour", "--input", "temperature=40 degC")
-	wantIn(t, "submit while latched", r.stdout, "runaway tripped", "nobody has reset it")
+	r := l.must(exitRefused, "submit", "pour", "--input", "temperature=40 degC", "--within", "2 s")
+	wantIn(t, "submit while latched", r.stdout, "runaway is latched on ", "it begins once a person has reset it", "the proposal expired before its instruments were free")
 	eventually(t, "it has cooled", func() bool { return !hotter(95) })
 	after := l.counts()
 	for _, n := range []string{"pump_a", "pump_b", "reactor"} {
@@ -207,8 +207,8 @@ func TestStop(t *testing.T) {
 			}
 			l.wantFinally(id)
 			wantIn(t, "runs", l.must(exitDone, "runs").stdout, "LATCHED   stop since ", "drill", "aborted")
-			r = l.must(exitRefused, "submit", "pour", "--input", "temperature=40 degC")
-			wantIn(t, "submit while stopped", r.stdout, "stopped by", "drill", "nobody has reset it")
+			r = l.must(exitRefused, "submit", "pour", "--input", "temperature=40 degC", "--within", "2 s")
+			wantIn(t, "submit while stopped", r.stdout, "stopped by", "drill", "it begins once a person has reset it", "the proposal expired")
 			if now := l.counts(); now["pump_a"] != after["pump_a"] || now["reactor"].StirrerStarts != after["reactor"].StirrerStarts {
 				t.Errorf("something moved while stopped: %+v", now)
 			}

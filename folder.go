@@ -167,25 +167,26 @@ var ownPrincipals = []struct{ name, role string }{
 
 // access is who counts: the lab's own list, else the folder's. A physical lab
 // must have a list of its own.
-func (f folder) access(cfg *configs.Config) ([]configs.Principal, error) {
+func (f folder) access(cfg *configs.Config) (configs.Access, error) {
+	var none configs.Access
 	if cfg.Access != nil {
-		return cfg.Principals, nil
+		return configs.Access{Principals: cfg.Principals, Approvals: cfg.Approvals}, nil
 	}
 	path := f.path("access.yaml")
 	data, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		if !cfg.Lab.Simulated {
-			return nil, fmt.Errorf("lab %s is physical and names no access file: nobody may use it; write access.yaml and name it in lab.yaml", cfg.Lab.Name)
+			return none, fmt.Errorf("lab %s is physical and names no access file: nobody may use it; write access.yaml and name it in lab.yaml", cfg.Lab.Name)
 		}
 		for _, p := range ownPrincipals {
 			if err := f.addPrincipal(p.name, p.role); err != nil {
-				return nil, err
+				return none, err
 			}
 		}
 		data, err = os.ReadFile(path)
 	}
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	list, issues := configs.ParseAccess(path, data)
 	return list, issues.Err()
@@ -220,7 +221,7 @@ func (f folder) addPrincipal(name, role string) error {
 		return err
 	}
 	if list, issues := configs.ParseAccess(path, data); len(issues) == 0 {
-		for _, p := range list {
+		for _, p := range list.Principals {
 			if p.Name == name {
 				return fmt.Errorf("%s is listed in %s already", name, path)
 			}

@@ -20,7 +20,7 @@ type schemaCmd struct {
 
 // schemas are the published JSON Schemas, by the kind of file or message.
 var schemas = map[string][]byte{
-	"protocol": protocols.Schema, "lab": configs.LabSchema, "profile": configs.ProfileSchema, "class": configs.ClassSchema,
+	"protocol": protocols.Schema, "lab": configs.LabSchema, "profile": configs.ProfileSchema, "class": configs.ClassSchema, "access": configs.AccessSchema,
 	"interlocks": configs.InterlocksSchema, "proposal": messages.ProposalSchema,
 }
 

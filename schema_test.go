@@ -22,6 +22,7 @@ func TestSchemaCommand(t *testing.T) {
 		{[]string{"schema", "class"}, exitDone, `"title": "Labgate class"`},
 		{[]string{"schema", "interlocks"}, exitDone, `"title": "Labgate interlocks"`},
 		{[]string{"schema", "proposal"}, exitDone, `"title": "Labgate proposal"`},
+		{[]string{"schema", "access"}, exitDone, `"title": "Labgate access file"`},
 		{[]string{"schema", "lab", "demo"}, exitUsage, "takes nothing more"},
 		{[]string{"schema", "inputs", "gold-nanoparticles"}, exitDone, `"const": "degC"`},
 		{[]string{"schema", "inputs"}, exitUsage, "needs a protocol"},

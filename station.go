@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -117,7 +118,7 @@ func gatewayName(l *lab.Lab) string {
 
 // openBus starts the embedded server, on the ports of the last time if they
 // are free, so that whoever was connected comes back by itself.
-func (s *station) openBus(ctx context.Context, access []configs.Principal, gw string) error {
+func (s *station) openBus(ctx context.Context, access configs.Access, gw string) error {
 	opts := bus.ServerOptions{Lab: s.cfg.Lab.Name, StoreDir: s.data.path("nats"), Port: -1, MQTTPort: -1, Gateways: map[string]string{}, MQTTUsers: map[string]string{}}
 	for _, part := range []string{"runner", "gateway_" + gw} {
 		seed, err := s.data.seed(part, true)
@@ -134,7 +135,7 @@ func (s *station) openBus(ctx context.Context, access []configs.Principal, gw st
 			opts.Gateways[gw] = pub
 		}
 	}
-	for _, p := range access {
+	for _, p := range access.Principals {
 		opts.Principals = append(opts.Principals, bus.Principal{Name: p.Name, Role: string(p.Role), Key: p.Key})
 	}
 	pass, err := s.data.mqttPassword()
@@ -206,13 +207,13 @@ func (s *station) connect(ctx context.Context, part string, log func(string)) (*
 	return c, err
 }
 
-func (s *station) openGateway(ctx context.Context, o stationOptions, access []configs.Principal, name string) error {
+func (s *station) openGateway(ctx context.Context, o stationOptions, access configs.Access, name string) error {
 	conn, err := s.connect(ctx, "gateway_"+name, o.Log)
 	if err != nil {
 		return err
 	}
 	roles, vetted := map[string]string{}, map[string]time.Time{}
-	for _, p := range access {
+	for _, p := range access.Principals {
 		roles[p.Name], vetted[p.Name] = string(p.Role), p.Vetted.Until
 	}
 	startWithin := s.cfg.StartWithin
@@ -255,7 +256,7 @@ func (s *station) addresses(sim func(string) (string, error)) func(*lab.Instrume
 	}
 }
 
-func (s *station) openRunner(ctx context.Context, o stationOptions, access []configs.Principal) error {
+func (s *station) openRunner(ctx context.Context, o stationOptions, access configs.Access) error {
 	conn, err := s.connect(ctx, "runner", o.Log)
 	if err != nil {
 		return err
@@ -264,13 +265,19 @@ func (s *station) openRunner(ctx context.Context, o stationOptions, access []con
 	if len(issues) > 0 {
 		return issues
 	}
+	for _, name := range sortedNames(access.Approvals.Protocols) { // a slip of the pen would let it run unapproved
+		if !slices.ContainsFunc(library, func(p *protocols.Protocol) bool { return p.Name == name }) {
+			return fmt.Errorf("the access file says that %q needs approval; there is no protocol of that name", name)
+		}
+	}
 	var principals []runner.Principal
-	for _, p := range access {
-		principals = append(principals, runner.Principal{Name: p.Name, Role: string(p.Role), Until: p.Vetted.Until, Inline: p.May.Inline == configs.InlineYes, Protocols: p.May.Protocols,
+	for _, p := range access.Principals {
+		principals = append(principals, runner.Principal{Name: p.Name, Role: string(p.Role), Until: p.Vetted.Until, Inline: p.May.Inline != configs.InlineNo,
+			InlineApproved: p.May.Inline == configs.InlineNeedsApproval, Priority: p.May.Priority, Protocols: p.May.Protocols,
 			Rate: runner.Rate{N: p.May.Proposals.N, Per: p.May.Proposals.Per}})
 	}
 	core := runner.New(runner.Options{Lab: s.cfg.Lab, Classes: s.cfg.Classes, Library: library, Principals: principals, RulesHash: s.cfg.Rules.Hash,
-		Preflight: preflight.With(s.cfg.Rules), IDs: s.ids})
+		Preflight: preflight.With(s.cfg.Rules), IDs: s.ids, Approvals: approvalsOf(access.Approvals)})
 	s.runner, err = runnerservice.New(ctx, runnerservice.Options{Core: core, Lab: s.cfg.Lab, Clock: s.clock, IDs: s.ids, Bus: conn, Journal: s.journal, Log: o.Log,
 		LoadRules: func() (runner.Rules, error) {
 			rules, err := s.loadRules()
@@ -280,6 +287,22 @@ func (s *station) openRunner(ctx context.Context, o stationOptions, access []con
 			return runner.Rules{Hash: rules.Hash, Preflight: preflight.With(rules)}, nil
 		}})
 	return err
+}
+
+// approvalsOf is the policy as the runner takes it.
+func approvalsOf(a configs.Approvals) runner.Approvals {
+	terms := func(t configs.Terms) runner.Terms {
+		x := runner.Terms{Persons: t.Persons, Within: t.Within}
+		for _, role := range t.By {
+			x.By = append(x.By, string(role))
+		}
+		return x
+	}
+	x := runner.Approvals{Inline: terms(a.Inline), Protocols: map[string]runner.Terms{}}
+	for name, t := range a.Protocols {
+		x.Protocols[name] = terms(t)
+	}
+	return x
 }
 
 // loadRules reads the lab's interlocks again.

@@ -62,19 +62,20 @@ type Principal struct {
 		Inline    Inline
 		Protocols []string // names; empty: all that are installed
 		Proposals Rate
+		Priority  string // the highest; empty: normal for agents, high for people
 	}
 	Pos lab.Pos
 }
 
 // ParseAccess reads an access file. It reports every issue at once; with any
 // issue nobody has access.
-func ParseAccess(file string, data []byte) ([]Principal, lab.Issues) {
+func ParseAccess(file string, data []byte) (Access, lab.Issues) {
 	root, is := strict.Parse(file, data)
 	if root == nil {
-		return nil, is
+		return Access{}, is
 	}
 	r := newReader(is)
-	f := r.Map(root, "principals file", "principals")
+	f := r.Map(root, "principals file", "principals", "approvals")
 	var ps []Principal
 	keys := map[string]Principal{}
 	for _, e := range r.entries(f.Require("principals"), "principals") {
@@ -86,10 +87,11 @@ func ParseAccess(file string, data []byte) ([]Principal, lab.Issues) {
 		ps = append(ps, p)
 	}
 	r.checkVetting(ps)
+	approvals := r.approvals(f.Get("approvals"), ps)
 	if is := r.done(); len(is) > 0 {
-		return nil, is
+		return Access{}, is
 	}
-	return ps, nil
+	return Access{ps, approvals}, nil
 }
 
 func (r reader) principal(e entry) Principal {
@@ -118,7 +120,7 @@ func (r reader) principal(e entry) Principal {
 }
 
 func (r reader) may(n *strict.Node, p *Principal) {
-	f := r.Map(n, "may", "inline", "protocols", "proposals")
+	f := r.Map(n, "may", "inline", "protocols", "proposals", "priority")
 	if i := f.Get("inline"); i != nil {
 		p.May.Inline = r.inline(i)
 	}
@@ -128,6 +130,7 @@ func (r reader) may(n *strict.Node, p *Principal) {
 			r.add(l.Pos(), "empty", "leave it out to allow all", "%s may run no protocol at all", p.Name)
 		}
 	}
+	p.May.Priority = r.word(f.Get("priority"), "priority", "low", "normal", "high")
 	if q := f.Get("proposals"); q != nil {
 		var err error
 		if p.May.Proposals, err = parseRate(r.Text(q)); err != nil {

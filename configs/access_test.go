@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -79,5 +80,27 @@ func TestRates(t *testing.T) {
 func TestRolesThatArePeople(t *testing.T) {
 	if Agent.Human() || Role("").Human() || !Scientist.Human() || !Operator.Human() || !Safety.Human() {
 		t.Error("an agent is a person, or a person is none")
+	}
+}
+
+// What people must approve is read as it is written, and its schema takes it.
+func TestApprovals(t *testing.T) {
+	data := []byte("principals:\n  ito: {role: safety, key: " + testKey(0) + ", may: {inline: needs-approval, priority: low}}\n  anna: {role: scientist, key: " + testKey(1) + "}\n" +
+		"approvals:\n  inline: {by: [scientist, safety, safety], within: 90 min}\n  protocols:\n    coat-films: {persons: 2, by: [scientist, safety]}\n    pour: {}\n")
+	a, is := ParseAccess("access.yaml", data)
+	if len(is) > 0 {
+		t.Fatal(is)
+	}
+	want := Approvals{Inline: Terms{By: []Role{Scientist, Safety}, Within: 90 * time.Minute},
+		Protocols: map[string]Terms{"coat-films": {Persons: 2, By: []Role{Scientist, Safety}}, "pour": {}}}
+	if d := cmp.Diff(want, a.Approvals); d != "" {
+		t.Error(d)
+	}
+	if p := a.Principals[0].May; p.Priority != "low" || p.Inline != InlineNeedsApproval {
+		t.Errorf("%+v", p)
+	}
+	doc, ok := asJSON(t, data)
+	if err := compileSchema(t, "access").Validate(doc); !ok || err != nil {
+		t.Error(err)
 	}
 }

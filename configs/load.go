@@ -30,6 +30,7 @@ type Config struct {
 	Access         []byte // nil: the lab file names none
 	AccessFile     string // for messages
 	Principals     []Principal
+	Approvals      Approvals
 
 	NATS        NATSConfig
 	StartWithin time.Duration
@@ -231,7 +232,9 @@ func (l *loader) lab(t tree) {
 	if f := more.Access; f.Path != "" {
 		if c.Access, ok = l.file(t, f.Path, f.Pos); ok {
 			c.AccessFile = t.say(f.Path)
-			c.Principals, is = ParseAccess(c.AccessFile, c.Access)
+			var a Access
+			a, is = ParseAccess(c.AccessFile, c.Access)
+			c.Principals, c.Approvals = a.Principals, a.Approvals
 			l.issues = append(l.issues, is...)
 		}
 	}

@@ -14,6 +14,8 @@ var (
 	ProfileSchema []byte
 	//go:embed schema/class.json
 	ClassSchema []byte
+	//go:embed schema/access.json
+	AccessSchema []byte
 	//go:embed schema/interlocks.json
 	InterlocksSchema []byte
 )

@@ -50,6 +50,13 @@ properties:
 commands: {dose: {}, stop: {}}
 repeats: none
 `},
+		"access": {`principals:
+  ito: {role: safety, key: UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4, vetted: {by: anna, until: "2027-06-30T00:00:00Z"}, may: {inline: no}}
+  anna: {role: operator, key: UDWFRW4FQJRJDPZTEX23ILX6NIVOKXSKMU4MBYJCUPWKUELJZWMHZOUK}
+approvals:
+  inline: {persons: 1}
+  protocols: {pour: {by: [safety]}}
+`},
 		"lab": {`lab: more
 kind: simulated
 gateway: bench

@@ -19,7 +19,7 @@ import (
 
 // schemaKinds are the kinds of files, each with its schema. That of protocols is
 // package protocols' own, and is here for the sake of its keys.
-var schemaKinds = map[string][]byte{"class": ClassSchema, "profile": ProfileSchema, "lab": LabSchema, "interlocks": InterlocksSchema, "protocol": protocols.Schema}
+var schemaKinds = map[string][]byte{"class": ClassSchema, "profile": ProfileSchema, "lab": LabSchema, "access": AccessSchema, "interlocks": InterlocksSchema, "protocol": protocols.Schema}
 
 func compileSchema(t testing.TB, what string) *jsonschema.Schema {
 	t.Helper()
@@ -154,7 +154,7 @@ var structural = []string{"unknown_key", "missing_key", "rule_kind", "missing_ty
 // way that only the lab can tell.
 func TestSchemasRefuseBadStructure(t *testing.T) {
 	exempt := []string{"profile-map", "profile-effect-at", "lab-settings", "limit-step-of-nothing", "limit-step-of-range"} // it depends on the class or the profile
-	for what, least := range map[string]int{"class": 9, "profile": 7, "lab": 9, "interlocks": 60} {
+	for what, least := range map[string]int{"class": 9, "profile": 7, "lab": 9, "access": 3, "interlocks": 60} {
 		s := compileSchema(t, what)
 		files, refused, structure := badFiles(t, what), 0, 0
 		for _, f := range files {

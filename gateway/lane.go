@@ -225,7 +225,7 @@ func (c *Core) tripped(now time.Time, t *safety.Trip) {
 	runs := c.interruptOn(now, t.Latch.Instruments, t.Latch.Mitigates, t.Latch.Say)
 	c.orderAll(now, t.Do)
 	m := messages.Safety{What: messages.SafetyTrip, Rule: t.Latch.Rule, Group: t.Latch.Group, FirstOut: t.Latch.FirstOut, Priority: "critical",
-		Instruments: t.Latch.Instruments, Runs: runs, RunAction: t.Run, Inputs: t.Latch.Inputs, Say: t.Latch.Say}
+		Instruments: t.Latch.Instruments, Mitigates: t.Latch.Mitigates, Runs: runs, RunAction: t.Run, Inputs: t.Latch.Inputs, Say: t.Latch.Say}
 	if t.Run == safety.RunHold {
 		q := lab.Seconds(c.holdFor(t))
 		m.HoldFor = &q

@@ -29,6 +29,7 @@ const (
 	KindSafety        = "safety/v1"
 	KindStop          = "stop/v1"
 	KindStopReply     = "stop_reply/v1"
+	KindApproval      = "approval/v1"
 	KindControl       = "control/v1"
 	KindControlReply  = "control_reply/v1"
 	KindRunStart      = "start/v1"
@@ -89,6 +90,7 @@ type Proposal struct {
 	Predicts   map[string]Prediction `json:"predicts,omitempty"`
 	NotAfter   *time.Time            `json:"not_after,omitempty"`
 	Budget     *BudgetAsk            `json:"budget,omitempty"`
+	Priority   string                `json:"priority,omitempty"` // low, normal, high; empty: normal
 	Model      string                `json:"model,omitempty"`
 	Labels     map[string]string     `json:"labels,omitempty"`
 	Samples    []string              `json:"samples,omitempty"`
@@ -114,6 +116,8 @@ type Verdict struct {
 	Live      []LiveCheck `json:"live,omitempty"`   // steps that are checked when they run
 	Bill      *Bill       `json:"bill,omitempty"`
 	Hashes    Hashes      `json:"hashes"`
+	Queue     *Place      `json:"queue,omitempty"`      // of a run: where it waits
+	Approval  *Approvals  `json:"approval,omitempty"`   // needs_approval: of what, by whom, until when
 	Stream    uint64      `json:"stream_seq,omitempty"` // where the proposal had no readable id
 	Say       string      `json:"say"`
 }
@@ -272,6 +276,7 @@ type Safety struct {
 	Inputs      []lab.Used `json:"inputs,omitempty"`
 	Say         string     `json:"say"`
 
+	Mitigates []string      `json:"mitigates,omitempty"`  // trip: commands that pass in spite of its latch
 	HoldFor   *lab.Quantity `json:"hold_for,omitempty"`   // run_action hold: then it is an abort
 	Until     *time.Time    `json:"until,omitempty"`      // bypass: re-armed then
 	Alarm     *Alarm        `json:"alarm,omitempty"`      // alarms of the rules: their whole state
@@ -298,6 +303,11 @@ type StopReply struct {
 
 // The actions of a control message.
 const (
+	ControlQueue    = "queue"    // query: what waits, in order, and why
+	ControlMove     = "move"     // put a run that waits before another
+	ControlRemove   = "remove"   // take a run that waits out of the queue
+	ControlApproval = "approval" // query: what is to be approved, in full
+
 	ControlAbort   = "abort"   // end a run through its finally
 	ControlCancel  = "cancel"  // the same, asked by the owner: the result is not wanted
 	ControlRelease = "resume"  // let a held run go on
@@ -332,6 +342,7 @@ type Control struct {
 	Key     string        `json:"key,omitempty"`     // verdict
 	As      string        `json:"as,omitempty"`      // resolve: done, not_done; answer: yes, no
 	Step    string        `json:"step,omitempty"`    // answer: the path of the step that asks
+	Before  string        `json:"before,omitempty"`  // move: the run that it goes before; empty: first of all
 	For     *lab.Quantity `json:"for,omitempty"`     // bypass: how long
 	Reason  string        `json:"reason,omitempty"`
 	// Values are what the answer holds, by the names that the step gives.
@@ -348,6 +359,8 @@ type ControlReply struct {
 	Verdict *Verdict     `json:"verdict,omitempty"`
 	Outcome *lab.Outcome `json:"outcome,omitempty"`
 	Runs    []RunInfo    `json:"runs,omitempty"`
+	Queue   []QueueInfo  `json:"queue,omitempty"`
+	Shown   *Approvable  `json:"shown,omitempty"` // approval: what is approved, in full
 	Status  *Status      `json:"status,omitempty"`
 }
 
@@ -387,6 +400,8 @@ type RunInfo struct {
 	InDoubt   []string             `json:"in_doubt,omitempty"`   // commands
 	Outputs   map[string]lab.Value `json:"outputs,omitempty"`
 	Position  int                  `json:"position,omitempty"` // in the queue, from 1
+	Priority  string               `json:"priority,omitempty"` // low, normal, high
+	Approval  *Approvals           `json:"approval,omitempty"` // where it needs one
 	Say       string               `json:"say,omitempty"`
 }
 

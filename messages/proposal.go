@@ -3,6 +3,7 @@ package messages
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 	"unicode"
@@ -40,6 +41,7 @@ func DecodeProposal(data []byte) (Proposal, lab.Issues) {
 	}
 	c.checkPredictions(p.Predicts)
 	c.checkBudget(p.Budget)
+	c.checkPriority(p.Priority)
 	return p, c.issues()
 }
 
@@ -97,4 +99,17 @@ func (c *collector) hasPath(path string) bool {
 		}
 	}
 	return false
+}
+
+// checkPriority collects a priority that is none of the words.
+func (c *collector) checkPriority(p string) {
+	if p == "" || slices.Contains(Priorities, p) || c.hasPath("priority") {
+		return
+	}
+	i := lab.Issue{Code: "bad_value", Path: "priority", Got: cut(p, maxWord), Allowed: strings.Join(Priorities, ", "), Say: fmt.Sprintf("priority is %.*q; low, normal or high is wanted", maxWord, p)}
+	if near := lab.Nearest(p, Priorities); near != "" {
+		v := lab.TextValue(near)
+		i.Nearest, i.Repairable = &v, true
+	}
+	c.add(i)
 }

@@ -38,7 +38,7 @@ const wholeProposal = `{"kind": "proposal/v1", "id": "01K", "key": "campaign-7/1
  "inputs": {"temperature": {"value": 72, "unit": "degC"}, "n": 3, "slow": true, "kind": "b",
   "curve": {"columns": [{"name": "x", "unit": "nm", "data": [1, 2]}]}, "picture": {"hash": "00", "media": "image/png", "size": 3}},
  "hypothesis": "h", "predicts": {"peak": {"value": 522, "sd": 3, "unit": "nm"}},
- "not_after": "2026-11-22T18:00:00Z", "budget": {"time": {"value": 30, "unit": "min"}, "exposures": 3},
+ "not_after": "2026-11-22T18:00:00Z", "budget": {"time": {"value": 30, "unit": "min"}, "exposures": 3}, "priority": "low",
  "model": "vendor/model@revision", "labels": {"a": "b"}, "samples": ["s1"]}`
 
 // What is read without an issue passes the schema; of the bad proposals, those

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"labgate/lab"
@@ -11,8 +12,12 @@ import (
 // control serves what is the runner's of the control subject: the end of runs
 // and queries. Agents may end only their own, and see only their own.
 func (c *Core) control(now time.Time, e ControlAsked) {
-	reply := messages.ControlReply{ID: e.Control.ID}
-	defer func() { c.do(Answer{e.Reply, reply}) }()
+	reply, told := messages.ControlReply{ID: e.Control.ID}, false
+	defer func() {
+		if !told {
+			c.do(Answer{e.Reply, reply})
+		}
+	}()
 	pr := c.principal(e.Principal)
 	if pr == nil {
 		reply.Say = fmt.Sprintf("%s is nobody this lab knows", e.Principal)
@@ -38,10 +43,26 @@ func (c *Core) control(now time.Time, e ControlAsked) {
 		}
 		v := rec.verdict
 		reply.OK, reply.Verdict, reply.Say = true, &v, v.Say
-	case messages.ControlAbort, messages.ControlCancel:
+	case messages.ControlQueue:
+		reply.OK, reply.Queue = true, c.Queue(now, own)
+		reply.Say = plural(len(reply.Queue), "run") + " in the queue"
+	case messages.ControlMove:
+		reply, told = c.moveAsked(now, pr, e, reply)
+	case messages.ControlApproval:
+		r := c.runs[e.Control.Run]
+		if r != nil && own != "" && r.principal != own {
+			r = nil
+		}
+		reply = c.show(r)
+		reply.ID = e.Control.ID
+	case messages.ControlAbort, messages.ControlCancel, messages.ControlRemove:
 		r := c.runs[e.Control.Run]
 		if r == nil || own != "" && r.principal != own {
 			reply.Say = fmt.Sprintf("there is no run %q of yours", e.Control.Run)
+			return
+		}
+		if e.Control.Action == messages.ControlRemove {
+			reply.OK, reply.Say = c.removeAsked(now, r, e)
 			return
 		}
 		reply.OK, reply.Say = c.end(now, r, e)
@@ -111,12 +132,6 @@ func (c *Core) end(now time.Time, r *run, e ControlAsked) (bool, string) {
 		if r.held {
 			return true, "the run is ending already: it waits for its instruments"
 		}
-		for i, q := range c.queue {
-			if q == r {
-				c.queue = append(c.queue[:i], c.queue[i+1:]...)
-				break
-			}
-		}
 		c.neverStarted(now, r, messages.ExitAbort, why)
 		return true, "the run had not begun; it is taken out of the queue"
 	case Leasing:
@@ -133,8 +148,8 @@ func (c *Core) end(now time.Time, r *run, e ControlAsked) (bool, string) {
 			}
 			return true, "the run is ending: its cleanup and its finally are carried out"
 		}
-		r.abort, r.state, r.tryAt = &a, Queued, now
-		c.queue = append([]*run{r}, c.queue...)
+		r.abort, r.state, r.tryAt, r.counts = &a, Queued, now, time.Time{} // before all others
+		c.queue = slices.Insert(c.queue, 0, r)
 		return true, "the run is ending: its instruments are leased again for its finally"
 	}
 	return false, fmt.Sprintf("the run is over: %s", r.state)

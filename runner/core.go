@@ -8,7 +8,6 @@ package runner
 
 import (
 	"fmt"
-	"slices"
 	"sort"
 	"time"
 
@@ -20,12 +19,15 @@ import (
 
 // Principal is who may ask for what, as access.yaml says.
 type Principal struct {
-	Name      string
-	Role      string // agent, scientist, operator, safety
-	Until     time.Time
-	Inline    bool     // may carry a protocol of its own without approval
-	Protocols []string // names that it may run; empty: all
-	Rate      Rate     // the zero Rate: as many as fit the queue
+	Name   string
+	Role   string // agent, scientist, operator, safety
+	Until  time.Time
+	Inline bool // may carry a protocol of its own
+	// InlineApproved: only with the approval of people.
+	InlineApproved bool
+	Priority       string   // the highest that it may ask for; empty: normal for agents, high for people
+	Protocols      []string // names that it may run; empty: all
+	Rate           Rate     // the zero Rate: as many as fit the queue
 }
 
 // Rate is a number of proposals in any stretch of time.
@@ -43,6 +45,7 @@ type Options struct {
 	RulesHash  string
 	Preflight  func(*protocols.Plan) preflight.Result
 	IDs        lab.IDs
+	Approvals  Approvals
 	// MaxQueue bounds the accepted proposals that wait; more are rejected with
 	// the advice to try again later.
 	MaxQueue int // default 1000
@@ -67,7 +70,9 @@ type Core struct {
 	byName   map[string][]*protocols.Protocol
 	verdicts map[string]*record     // by proposalKey, for ever
 	asked    map[string][]time.Time // by principal with a rate: its proposals that still count
-	queue    []*run                 // accepted, waiting for instruments
+	queue    []*run                 // accepted and not begun, in order; see queue.go
+	coming   []*run                 // accepted, and not durable yet
+	latches  []*latch               // that nobody has reset, as far as is known
 	runs     map[string]*run        // by id, for ever; ended ones keep only what a list shows
 	order    []string
 	byCmd    map[string]*run // live commands
@@ -129,6 +134,8 @@ func (c *Core) Step(now time.Time, ev Event) []Action {
 		c.safety(now, e.Safety)
 	case ControlAsked:
 		c.control(now, e)
+	case ApprovalAsked:
+		c.approved(now, e)
 	case RulesLoaded:
 		c.rulesLoaded(now, e)
 	case Tick:
@@ -158,16 +165,7 @@ func (c *Core) tick(now time.Time) {
 // Next is the earliest instant at which time alone changes something; zero for
 // never.
 func (c *Core) Next() time.Time {
-	var next time.Time
-	for _, r := range c.queue {
-		// One whose try is past waits for its instruments: an event frees them.
-		if r.tryAt.After(c.now) {
-			next = earlier(next, r.tryAt)
-		}
-		if r.abort == nil {
-			next = earlier(next, r.notAfter)
-		}
-	}
+	next := c.queueNext()
 	for _, id := range c.order {
 		r := c.runs[id]
 		if !r.active() {
@@ -215,7 +213,10 @@ func (c *Core) Runs(principal string) []messages.RunInfo {
 		if r.machine != nil {
 			i.Step = r.machine.Where()
 		}
-		i.Position = 1 + slices.Index(c.queue, r) // 0 where it does not wait
+		i.Position, i.Priority, i.Approval = c.position(r), r.priority, r.approvals()
+		if r.waits() && r.pending() {
+			i.State, i.Say = needsApproval, r.approvalNeeded()
+		}
 		if r.state == Held && r.machine != nil && !r.machine.HeldUntil().IsZero() {
 			t := r.machine.HeldUntil()
 			i.HeldUntil = &t
@@ -242,6 +243,14 @@ func sortedKeys[V any](m map[string]V) []string {
 // earlier is the earlier of two instants, where zero means never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// later is the later of two instants.
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
 		return b
 	}
 	return a

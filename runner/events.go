@@ -61,6 +61,12 @@ type (
 		Control   messages.Control
 		Reply     any
 	}
+	// ApprovalAsked: a person approves or rejects a run.
+	ApprovalAsked struct {
+		Principal string
+		Approval  messages.Approval
+		Reply     any
+	}
 	// RulesLoaded: the lab's interlocks were read again, as a LoadRules asked;
 	// Err where they could not be.
 	RulesLoaded struct {
@@ -79,6 +85,7 @@ func (OutcomeArrived) event() {}
 func (ReadingArrived) event() {}
 func (SafetyArrived) event()  {}
 func (ControlAsked) event()   {}
+func (ApprovalAsked) event()  {}
 func (RulesLoaded) event()    {}
 func (Tick) event()           {}
 

@@ -90,6 +90,7 @@ func (c *Core) rulesLoaded(now time.Time, e RulesLoaded) {
 	if e.Rules.Hash == c.outdated {
 		c.outdated = ""
 	}
+	c.voidApprovals(now)
 }
 
 // rulesOf is the hash under which a run asks for leases: that of its verdict.

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +51,11 @@ func (c *Core) proposed(now time.Time, e Proposed) {
 	pe.Key = key
 	ve := c.entry(now, "verdict/v1", e.Principal, nil, v)
 	pe.Run, ve.Run = v.Run, v.Run
+	if r != nil {
+		c.coming = append(c.coming, r)
+	}
 	c.append(func(now time.Time, _ []lab.Ref, err error) {
+		c.coming = slices.DeleteFunc(c.coming, func(x *run) bool { return x == r })
 		if err != nil {
 			delete(c.verdicts, key) // not answered: the delivery comes again
 			return
@@ -63,7 +68,7 @@ func (c *Core) proposed(now time.Time, e Proposed) {
 		if r != nil {
 			c.runs[r.id] = r
 			c.order = append(c.order, r.id)
-			c.queue = append(c.queue, r)
+			c.enqueue(r)
 		}
 	}, pe, ve)
 }
@@ -152,7 +157,7 @@ func (c *Core) judge(now time.Time, who string, p *proposal, issues lab.Issues, 
 	}
 	issues = append(issues, c.tooMany(now, who)...)
 	if len(issues) == 0 {
-		issues = c.full(who)
+		issues = c.full(now, who)
 	}
 	if more := len(issues) - mostIssues; more > 0 {
 		issues = append(issues[:mostIssues:mostIssues], lab.Issue{Code: "too_many_issues", Say: fmt.Sprintf("and %s more", plural(more, "issue"))})
@@ -168,11 +173,15 @@ func (c *Core) judge(now time.Time, who string, p *proposal, issues lab.Issues, 
 	}
 	v.Decision, v.Run = messages.AcceptedDecision, c.o.IDs.New(now)
 	v.Say = fmt.Sprintf("accepted as run %s; it takes about %.0f s, at most %.0f s", v.Run, plan.Bill.Expected.Seconds(), plan.Bill.Worst.Seconds())
-	if n := len(c.queue); n > 0 {
-		v.Say += fmt.Sprintf("; it is number %d in the queue", n+1)
-	}
 	r := newRun(v.Run, who, p, plan, now)
-	r.rules = v.Hashes.Rules
+	r.rules, r.counts = v.Hashes.Rules, c.countsFrom(now, r)
+	v.Queue = c.place(r)
+	if t, yes := c.needs(who, p, proto); yes {
+		c.askApproval(now, r, t, v)
+	} else if v.Queue.Position > 1 {
+		v.Say += fmt.Sprintf("; it is number %d in the queue", v.Queue.Position)
+	}
+	v.Say += c.sayLatch(r)
 	return r
 }
 
@@ -199,29 +208,6 @@ func (c *Core) tooMany(now time.Time, who string) lab.Issues {
 
 // overRate is the code of a proposal that came too soon.
 const overRate = "too_many_proposals"
-
-// full says that the queue has no room, for this principal or for anybody.
-func (c *Core) full(who string) lab.Issues {
-	own, first := 0, time.Duration(0)
-	for _, r := range c.queue {
-		if r.principal == who && r.plan != nil {
-			if own++; own == 1 {
-				first = r.plan.Bill.Expected
-			}
-		}
-	}
-	say, allowed := "", c.o.MaxQueueEach
-	switch {
-	case own >= c.o.MaxQueueEach:
-		say = fmt.Sprintf("%s of %s wait already", plural(own, "run"), who)
-	case len(c.queue) >= c.o.MaxQueue:
-		say, allowed = fmt.Sprintf("%s wait already", plural(len(c.queue), "run")), c.o.MaxQueue
-	default:
-		return nil
-	}
-	wait := max(time.Minute, first).Round(time.Second)
-	return lab.Issues{{Code: "busy", Allowed: fmt.Sprint(allowed), Say: say, Hint: fmt.Sprintf("try again in %s, under a new key", wait), Wait: "room comes when one of them begins"}}
-}
 
 // without drops issues whose path was reported already: a value that can't be
 // read is not also missing.
@@ -252,6 +238,7 @@ func (c *Core) mayPropose(now time.Time, who string, p *proposal) lab.Issues {
 	if p.Protocol != nil && len(pr.Protocols) > 0 && !containsText(pr.Protocols, p.Protocol.Name) {
 		is = append(is, lab.Issue{Code: "not_allowed", Path: "protocol.name", Got: p.Protocol.Name, Allowed: strings.Join(pr.Protocols, ", "), Say: fmt.Sprintf("%s may not run %s", who, p.Protocol.Name)})
 	}
+	is = append(is, pr.mayHurry(priorityOf(p))...)
 	if p.Inline != "" && !pr.Inline {
 		is = append(is, lab.Issue{Code: "not_allowed", Path: "protocol_inline", Say: fmt.Sprintf("%s may not bring a protocol of its own", who),
 			Hint: "name an installed protocol, or have access.yaml say may: {inline: yes} for it; that is read when serve starts"})

@@ -28,18 +28,29 @@ func (c *Core) Restore(e lab.Entry) error {
 		}
 	case messages.KindRunStart:
 		if r := c.runs[e.Run]; r != nil {
+			c.unqueue(r)
 			r.started = e.Time
 		}
 	case messages.KindRunStop:
 		var d messages.RunStop
 		err = json.Unmarshal(e.Body, &d)
 		if r := c.runs[e.Run]; r != nil && err == nil {
+			c.unqueue(r)
 			r.ended, r.say, r.outputs = e.Time, d.Reason, d.Outputs
 			r.state = map[string]RunState{messages.ExitSuccess: Done, messages.ExitAbort: Aborted}[d.ExitStatus]
 			if r.state == "" {
 				r.state = Failed
 			}
 		}
+	case "queue_moved/v1":
+		var m moved
+		if err = json.Unmarshal(e.Body, &m); err == nil && c.runs[e.Run] != nil {
+			c.move(c.runs[e.Run], m)
+		}
+	case messages.KindApproval:
+		err = c.restoreApproval(e)
+	case "trip/v1", "stop/v1", "reset/v1":
+		err = c.restoreLatch(e)
 	case "outcome/v1":
 		var o lab.Outcome
 		err = json.Unmarshal(e.Body, &o)
@@ -65,11 +76,18 @@ func (c *Core) restoreVerdict(e lab.Entry, v messages.Verdict) error {
 	if pr := c.principal(v.Principal); pr != nil && pr.Rate.N > 0 && !slices.ContainsFunc(v.Issues, func(i lab.Issue) bool { return i.Code == overRate }) {
 		c.asked[v.Principal] = append(c.asked[v.Principal], e.Time)
 	}
-	if v.Decision != messages.AcceptedDecision {
+	if v.Run == "" {
 		return nil
 	}
 	r := newRun(v.Run, v.Principal, p, nil, e.Time)
 	r.rules = v.Hashes.Rules
+	if v.Queue != nil {
+		r.counts = v.Queue.Counts
+	}
+	if v.Approval != nil {
+		r.approval = &approval{Approvals: *v.Approval, within: v.Approval.Until.Sub(e.Time)}
+		r.approval.Given = nil
+	}
 	c.runs[r.id] = r
 	c.order = append(c.order, r.id)
 	proto, is := c.findProtocol(v.Principal, p)
@@ -82,7 +100,12 @@ func (c *Core) restoreVerdict(e lab.Entry, v messages.Verdict) error {
 		r.say = "its plan can't be bound any more"
 		return nil
 	}
+	if plan.Hash != v.Hashes.Plan && r.approval == nil {
+		r.say = "the lab has changed since its verdict: propose it again"
+		return nil
+	}
 	r.plan = plan
+	c.enqueue(r)
 	return nil
 }
 
@@ -100,11 +123,11 @@ func (c *Core) Restored(now time.Time) []Action {
 			c.neverStarted(now, r, messages.ExitFail, "after a restart: "+r.say)
 		case r.started.IsZero():
 			r.restored = true
-			c.queue = append(c.queue, r)
 		default:
 			r.state, r.held, r.say = Held, true, "the process went down while it ran; nothing moves until a person ends it"
 			c.note(c.entry(now, "run_held/v1", r.principal, r, map[string]any{"why": r.say, "in_doubt": r.doubts}))
 		}
 	}
+	c.voidApprovals(now)
 	return c.actions
 }

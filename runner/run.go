@@ -26,6 +26,9 @@ const (
 	Failed  RunState = "failed"
 )
 
+// needsApproval is how a queued run is listed that people must approve first.
+const needsApproval = "needs_approval"
+
 // run is one execution of a plan, with its leases and its live commands.
 type run struct {
 	id        string
@@ -36,6 +39,10 @@ type run struct {
 	state     RunState
 	say       string
 	queued    time.Time
+	priority  string
+	counts    time.Time // its place in the order of the queue
+	approval  *approval // nil: it needs none
+	effects   []string  // of its plan; nil: not listed yet
 	started   time.Time
 	ended     time.Time
 	notAfter  time.Time // of the proposal: a run that has not begun by then never does
@@ -63,7 +70,7 @@ type runCommand struct {
 }
 
 func newRun(id, principal string, p *proposal, plan *protocols.Plan, now time.Time) *run {
-	r := &run{id: id, principal: principal, proposal: p, plan: plan, state: Queued, queued: now, tryAt: now, leases: map[string]uint64{}, commands: map[string]*runCommand{}, events: map[string]int{}, answered: map[string]bool{}}
+	r := &run{id: id, principal: principal, proposal: p, plan: plan, state: Queued, queued: now, priority: priorityOf(p), counts: now, tryAt: now, leases: map[string]uint64{}, commands: map[string]*runCommand{}, events: map[string]int{}, answered: map[string]bool{}}
 	if p.NotAfter != nil {
 		r.notAfter = *p.NotAfter
 	}
@@ -83,52 +90,6 @@ func (r *run) doubt(command string) {
 // holds keeps them.
 func (r *run) active() bool {
 	return r.state == Leasing || r.state == Running || r.state == Ending || r.state == Held && r.machine != nil
-}
-
-// startWaiting gives instruments to the runs that wait, oldest first. A run
-// that waits keeps its instruments from younger ones: nobody starves.
-func (c *Core) startWaiting(now time.Time) {
-	taken, held := map[string]bool{}, map[string]bool{}
-	for _, id := range c.order {
-		r := c.runs[id]
-		if r.state == Held {
-			for _, in := range r.plan.Instruments {
-				held[in] = true
-			}
-		}
-		if r.active() {
-			for _, in := range r.plan.Instruments {
-				taken[in] = true
-			}
-		}
-	}
-	var rest []*run
-	for _, r := range c.queue {
-		if !r.notAfter.IsZero() && !now.Before(r.notAfter) && r.abort == nil {
-			c.neverStarted(now, r, messages.ExitFail, "the proposal expired before its instruments were free")
-			continue
-		}
-		free := !r.tryAt.After(now)
-		for _, in := range r.plan.Instruments {
-			free = free && !taken[in] && !(r.restored && held[in])
-			taken[in] = true
-		}
-		if !free {
-			rest = append(rest, r)
-			continue
-		}
-		r.state = Leasing
-		c.askLease(r)
-	}
-	c.queue = rest
-}
-
-func (c *Core) neverStarted(now time.Time, r *run, exit, reason string) {
-	r.state, r.say, r.ended = Failed, reason, now
-	if exit == messages.ExitAbort {
-		r.state = Aborted
-	}
-	c.document(now, r, messages.RunStop{UID: c.o.IDs.New(now), RunStart: r.id, ExitStatus: exit, Reason: reason, NumEvents: map[string]int{}, Started: r.queued})
 }
 
 // askLease asks for the next instrument, in sorted order: two runs can't wait
@@ -181,7 +142,6 @@ func (c *Core) leaseReplied(now time.Time, e LeaseReplied) {
 	if problem != "" {
 		c.releaseAll(r)
 		r.state, r.say, r.tryAt = Queued, problem, now.Add(retryLeases)
-		c.queue = append([]*run{r}, c.queue...)
 		return
 	}
 	c.take(r, e)
@@ -223,6 +183,7 @@ func (c *Core) begin(now time.Time, r *run) {
 	if r.abort != nil {
 		// A person ends a run that a restart has held: what it was doing is
 		// not known, so only its finally, which is safe, is left to do.
+		c.unqueue(r)
 		r.state = Ending
 		c.stepMachine(now, r, *r.abort)
 		return
@@ -240,6 +201,7 @@ func (c *Core) begin(now time.Time, r *run) {
 	// in between would leave a run that looks as if it had never begun, and it
 	// would be carried out a second time.
 	c.append(func(now time.Time, _ []lab.Ref, err error) {
+		c.unqueue(r)
 		if err != nil {
 			c.releaseAll(r)
 			r.state, r.say, r.ended, r.machine = Failed, fmt.Sprintf("its start could not be made durable: %v", err), now, nil
@@ -381,8 +343,12 @@ func (c *Core) safety(now time.Time, s messages.Safety) {
 	case messages.SafetyRules:
 		c.learnRules(s.RulesHash)
 	case messages.SafetyReset:
+		c.unlatched(s.Rule)
 		c.latchReset(s.Rule)
+	case messages.SafetyTrip:
+		c.latched(latchOf(s))
 	case messages.SafetyStop:
+		c.latched(latchOf(s))
 		c.emptyQueue(now, s)
 	}
 	if s.RunAction == "" {
@@ -406,15 +372,11 @@ func (c *Core) emptyQueue(now time.Time, s messages.Safety) {
 	touched := func(r *run) bool {
 		return slices.ContainsFunc(r.plan.Instruments, func(in string) bool { return containsText(s.Instruments, in) })
 	}
-	var keep []*run
 	for _, r := range c.queue {
-		if !touched(r) || r.abort != nil { // a held run on its way to its finally goes on
-			keep = append(keep, r)
-			continue
+		if r.waits() && touched(r) { // a held run on its way to its finally goes on
+			c.neverStarted(now, r, messages.ExitAbort, s.Say)
 		}
-		c.neverStarted(now, r, messages.ExitAbort, s.Say)
 	}
-	c.queue = keep
 	for _, id := range sortedKeys(c.runs) { // one that is asking for its leases ends when the answer comes
 		if r := c.runs[id]; r.state == Leasing && r.machine == nil && r.abort == nil && touched(r) {
 			r.abort = &Abort{Reason: s.Say, Rule: s.Rule, Exit: messages.ExitAbort}

@@ -29,7 +29,7 @@ const askWithin = 2 * time.Second // for the gateway to answer
 
 func newRunnerPart(t *Twin) (*runnerPart, error) {
 	core := runner.New(runner.Options{Lab: t.o.Lab, Classes: t.o.Classes, Library: t.o.Library, Principals: t.o.Principals,
-		RulesHash: t.o.Rules.Hash, Preflight: t.preflight(t.o.Rules), IDs: &t.ids})
+		RulesHash: t.o.Rules.Hash, Preflight: t.preflight(t.o.Rules), IDs: &t.ids, Approvals: t.o.Approvals})
 	r := &runnerPart{t: t, core: core, boot: t.ids.New(t.clock.now)}
 	for _, e := range t.disk.entries {
 		if err := core.Restore(e); err != nil {
@@ -259,6 +259,16 @@ func (r *runnerPart) controlled(principal string, data []byte) {
 		return
 	}
 	r.step(runner.ControlAsked{Principal: principal, Control: c, Reply: c.ID})
+}
+
+// approved takes an approval from its subject.
+func (r *runnerPart) approved(principal string, data []byte) {
+	a, is := messages.DecodeApproval(data)
+	if len(is) > 0 {
+		r.t.replies[a.ID] = messages.ControlReply{ID: a.ID, Say: is[0].Say, Issues: is}
+		return
+	}
+	r.step(runner.ApprovalAsked{Principal: principal, Approval: a, Reply: a.ID})
 }
 
 // controlReplied keeps an answer for whoever asked.

@@ -33,6 +33,7 @@ type Options struct {
 	Classes    map[string]*lab.Class
 	Library    []*protocols.Protocol
 	Principals []runner.Principal
+	Approvals  runner.Approvals
 	// Encodable is the gateway's: whether a wire carries a command's values
 	// exactly. Nil: every wire does.
 	Encodable     func(*lab.Instrument, *lab.Command) error
@@ -194,6 +195,13 @@ func (t *Twin) Control(principal string, c messages.Control) {
 	})
 }
 
+// Approve sends a person's approval or rejection of a run. Reply has the
+// answer.
+func (t *Twin) Approve(principal string, a messages.Approval) {
+	a.Kind = messages.KindApproval
+	t.network.carry("principal/"+principal, "approval", messages.Body(a), func(data []byte) { t.runner.approved(principal, data) })
+}
+
 // Reply is the answer to the control message with an id, if it has come.
 func (t *Twin) Reply(id string) (messages.ControlReply, bool) {
 	r, ok := t.replies[id]
@@ -349,6 +357,9 @@ func (t *Twin) Blob(hash string) []byte { return t.blobs[hash] }
 
 // Status is what the gateway says of itself now: latches, doubts, links.
 func (t *Twin) Status() messages.Status { return t.gateway.status() }
+
+// Waiting is what the runner says of its queue now.
+func (t *Twin) Waiting() []messages.QueueInfo { return t.runner.core.Queue(t.clock.now, "") }
 
 // Runs is what the runner says of its runs now, oldest first.
 func (t *Twin) Runs() []messages.RunInfo { return t.runner.core.Runs("") }

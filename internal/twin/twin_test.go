@@ -2,6 +2,7 @@ package twin_test
 
 import (
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -162,16 +163,25 @@ func TestRunaway(t *testing.T) {
 	}
 }
 
-// stillLatched: the next run is refused by the latch, whatever has happened
-// since; an agent can't reset it, an operator can.
+// stillLatched: the next run waits for the reset of the latch, whatever has
+// happened since, and its verdict says so; an agent can't reset it, an operator
+// can.
 func stillLatched(t *testing.T, w *twin.Twin) {
 	t.Helper()
 	set(t, w, "exotherm", 0)
 	pass(t, w, 30*time.Second)
 	before := w.World().Effects()
-	stop := ended(t, w, accepted(t, w, gold("two")), 2*time.Minute)
-	if stop.ExitStatus != messages.ExitFail || stop.Rule != "runaway" {
+	next := accepted(t, w, gold("two"))
+	if v := w.Verdicts("planner")[1]; !strings.Contains(v.Say, "; runaway is latched on ") {
+		t.Error(v.Say)
+	}
+	pass(t, w, 2*time.Minute)
+	if stop, over := w.Stopped(next); over {
 		t.Errorf("in spite of the latch: %+v", stop)
+	}
+	w.Control("planner", messages.Control{ID: "cancel", Action: messages.ControlCancel, Run: next})
+	if stop := ended(t, w, next, time.Minute); stop.ExitStatus != messages.ExitAbort {
+		t.Errorf("%+v", stop)
 	}
 	after := w.World().Effects()
 	if r := after["reactor"]; r.HeaterStarts != before["reactor"].HeaterStarts || r.StirrerStarts != before["reactor"].StirrerStarts || after["pump_a"] != before["pump_a"] {

@@ -114,6 +114,7 @@ func (s *Service) subscribe(ctx context.Context) error {
 		bus.Telemetry(name, "*", "*", "*", "*"): s.onTelemetry,
 		bus.Safety(name, "*", "*"):              s.onSafety,
 		bus.Control(name, "*"):                  s.onControl,
+		bus.Approvals(name, "*"):                s.onApproval,
 	} {
 		if err := s.o.Bus.Handle(ctx, subject, fn); err != nil {
 			return err
@@ -164,6 +165,17 @@ func (s *Service) onControl(m lab.Message) {
 		return
 	}
 	s.events.Put(runner.ControlAsked{Principal: bus.Sender(m.Subject), Control: r, Reply: m})
+}
+
+// onApproval takes a person's word on a run. Who sent it is the subject's to
+// say.
+func (s *Service) onApproval(m lab.Message) {
+	a, is := messages.DecodeApproval(m.Data)
+	if len(is) > 0 {
+		s.answer(m, messages.ControlReply{ID: a.ID, Say: is[0].Say, Issues: is})
+		return
+	}
+	s.events.Put(runner.ApprovalAsked{Principal: bus.Sender(m.Subject), Approval: a, Reply: m})
 }
 
 func (s *Service) answer(m lab.Message, r messages.ControlReply) {
