@@ -82,6 +82,7 @@ type submitCmd struct {
 	Protocol string            `arg:"" help:"A protocol of the library (name or name@version), or a file."`
 	Input    map[string]string `help:"An input, name=value; again for each." short:"i"`
 	Key      string            `help:"The proposal's key (default: a new one). The same key is the same proposal, for ever."`
+	Priority string            `help:"low, normal or high: how much of a head start its place in the queue has." enum:",low,normal,high" default:""`
 	Within   string            `help:"Not to begin later than this from now." default:"10 min"`
 }
 
@@ -114,7 +115,7 @@ func (c *submitCmd) Run(a *app) error {
 }
 
 func (c *submitCmd) proposal() (messages.Proposal, error) {
-	p := messages.Proposal{Kind: messages.KindProposal, ID: newID(), Key: c.Key, Inputs: map[string]lab.Value{}}
+	p := messages.Proposal{Kind: messages.KindProposal, ID: newID(), Key: c.Key, Priority: c.Priority, Inputs: map[string]lab.Value{}}
 	if p.Key == "" {
 		p.Key = "submit/" + p.ID
 	}
@@ -376,6 +377,11 @@ func (c client) ask(a *app, m messages.Control) error {
 	if err != nil {
 		return err
 	}
+	return a.answered(r)
+}
+
+// answered prints what was answered to a request.
+func (a *app) answered(r messages.ControlReply) error {
 	if a.json {
 		a.line(r)
 	} else if r.OK {

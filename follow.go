@@ -135,7 +135,7 @@ func (f *follower) ask() (over bool, err error) {
 // waits says once why a run does not go on: it has not begun, or it is held for
 // a time.
 func (f *follower) waits(i messages.RunInfo) {
-	if i.State != "queued" && i.State != "held" {
+	if i.State != "queued" && i.State != "held" && i.State != "needs_approval" {
 		f.told = ""
 		return
 	}
@@ -212,7 +212,7 @@ func (f *follower) verdict(v messages.Verdict) (over bool, err error) {
 	for _, i := range v.Issues {
 		f.a.say("  %-18s %s", i.Code, i.Error())
 	}
-	if v.Decision != messages.AcceptedDecision {
+	if v.Run == "" {
 		return true, errRefused
 	}
 	f.run = v.Run

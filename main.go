@@ -46,6 +46,9 @@ type cli struct {
 	Stop       stopCmd       `cmd:"" help:"Emergency stop of all instruments, or of one. Latches until reset."`
 	Reset      resetCmd      `cmd:"" help:"Clear a latch, with a reason."`
 	Resolve    resolveCmd    `cmd:"" help:"Settle a command in doubt, with a reason."`
+	Approve    approveCmd    `cmd:"" help:"Show what a run needs approval for, and approve exactly that."`
+	Reject     rejectCmd     `cmd:"" help:"Reject a run that waits for approval, with a reason."`
+	Cancel     cancelCmd     `cmd:"" help:"Take a run out of the queue, or end it in an orderly way."`
 	Abort      abortCmd      `cmd:"" help:"End a run through its cleanup and finally."`
 	Resume     resumeCmd     `cmd:"" help:"Let a run go on that a trip holds, after the reset, or that a failed step holds."`
 	Answer     answerCmd     `cmd:"" help:"Answer a step that asks a person."`
@@ -55,6 +58,11 @@ type cli struct {
 
 	Acknowledge acknowledgeCmd `cmd:"" help:"Note that an alarm was seen."`
 
+	Queue struct {
+		List   queueListCmd   `cmd:"" default:"withargs" help:"What waits, in order, and why."`
+		Move   queueMoveCmd   `cmd:"" help:"Put a run that waits before another."`
+		Remove queueRemoveCmd `cmd:"" help:"Take a run out of the queue, with a reason."`
+	} `cmd:"" help:"The runs that wait to begin."`
 	Keys struct {
 		New keysNewCmd `cmd:"" help:"A principal with a key, listed in the data folder's access.yaml."`
 	} `cmd:"" help:"Keys of principals."`
