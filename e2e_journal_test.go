@@ -1,14 +1,20 @@
 package main
 
 import (
+	"database/sql"
 	"errors"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"labgate/lab"
 )
@@ -83,6 +89,109 @@ func TestDiskFull(t *testing.T) {
 	if r := run(t, "journal", "verify", l.data); r.code != exitDone {
 		t.Errorf("%v", r)
 	}
+}
+
+// TestBadJournals: a station does not start on a journal that is not whole, not
+// its own or not there. It says why and what to do, writes nothing, and no
+// instrument moves. Golden files: testdata/journals.
+func TestBadJournals(t *testing.T) {
+	t.Parallel()
+	l := startLab(t)
+	second := run(t, "serve", "--lab", l.lab, "--data", l.data)
+	wantJournalSays(t, l, "in_use", second)
+	l.serve.interrupt()
+	old := readFile(t, filepath.Join(l.data, "journal.db"))
+	l.startServe()
+	l.must(exitDone, "stop")
+	l.serve.interrupt()
+	whole := map[string][]byte{"journal.db": readFile(t, filepath.Join(l.data, "journal.db")), "journal.head": readFile(t, filepath.Join(l.data, "journal.head"))}
+	moved := l.standing()
+
+	change := func(text string) func(string) error {
+		return func(path string) error {
+			db, err := sql.Open("sqlite3", "file:"+path)
+			if err == nil {
+				_, err = db.Exec(text)
+				err = errors.Join(err, db.Close())
+			}
+			return err
+		}
+	}
+	for name, spoil := range map[string]func(db string) error{
+		"other_lab": change(`UPDATE meta SET value = 'annex' WHERE name = 'lab'`),
+		"newer":     change(`UPDATE meta SET value = '7' WHERE name = 'schema'`),
+		"no_journal": func(db string) error {
+			return os.WriteFile(db, []byte(strings.Repeat("A photo of a cat. ", 500)), 0o644)
+		},
+		"old_backup": func(db string) error { return os.WriteFile(db, old, 0o644) },
+		"gone":       os.Remove,
+		"emptied":    func(db string) error { return os.Truncate(db, 0) },
+		"no_head":    func(db string) error { return os.Remove(filepath.Join(filepath.Dir(db), "journal.head")) },
+		"bad_head": func(db string) error {
+			return os.WriteFile(filepath.Join(filepath.Dir(db), "journal.head"), []byte("{}"), 0o644)
+		},
+		"changed": change(`UPDATE entries SET json = replace(json, '"kind":"link/v1"', '"kind":"trip/v1"') WHERE seq > 3`),
+	} {
+		for f, b := range whole {
+			if err := os.WriteFile(filepath.Join(l.data, f), b, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, f := range []string{"journal.db-wal", "journal.db-shm"} {
+			if err := os.Remove(filepath.Join(l.data, f)); err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+		}
+		if err := spoil(filepath.Join(l.data, "journal.db")); err != nil {
+			t.Fatal(err)
+		}
+		before := everyFile(t, l.data)
+		r := run(t, "serve", "--lab", l.lab, "--data", l.data)
+		wantJournalSays(t, l, name, r)
+		if after := everyFile(t, l.data); !maps.Equal(before, after) {
+			t.Errorf("%s: a file was changed: %v", name, cmp.Diff(before, after))
+		}
+	}
+	if now := l.standing(); !cmp.Equal(moved, now) {
+		t.Errorf("something moved: %s", cmp.Diff(moved, now))
+	}
+}
+
+// wantJournalSays fails unless a station refused to start as a golden file says.
+func wantJournalSays(t *testing.T, l *twoProcesses, name string, r result) {
+	t.Helper()
+	said := strings.ReplaceAll(r.stderr, l.data, "DATA")
+	said = regexp.MustCompile(`(process|entry|are) [0-9]+`).ReplaceAllString(said, "$1 N") // they depend on what happened when
+	file := filepath.Join("testdata", "journals", name+".txt")
+	if *update {
+		if err := os.WriteFile(file, []byte(said), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := string(readFile(t, file)); r.code != exitRefused || r.stdout != "" || said != want {
+		t.Errorf("%s: exit code %d, %q; want %q", name, r.code, said, want)
+	}
+}
+
+// everyFile has the bytes of every file of a data folder, but for those that
+// processes lock and share.
+func everyFile(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || d.Name() == "journal.lock" || d.Name() == "journal.db-shm" {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if name := strings.TrimPrefix(path, dir); len(b) > 0 || d.Name() != "journal.db-wal" {
+			all[name] = lab.HashText(b)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // fillDisk leaves no byte of room.

@@ -31,7 +31,7 @@ func (c *journalVerifyCmd) Run(a *app) error {
 	} else if rep.OK {
 		a.say("the journal is whole: %d entries, head %s", rep.Entries, rep.Head)
 		for _, s := range rep.Signers {
-			a.say("  %d checkpoints signed by %s, the newest for the first %d entries", s.Checkpoints, s.Key, s.Through)
+			a.say("  signed by %s up to entry %d (checkpoints: %d)", s.Key, s.Through, s.Checkpoints)
 		}
 	}
 	if !rep.OK {

@@ -81,15 +81,14 @@ func (s *station) open(ctx context.Context, o stationOptions) error {
 		return err
 	}
 	name := gatewayName(s.cfg.Lab)
-	seed, err := s.data.seed("gateway_"+name, true)
-	if err != nil {
-		return err
+	key := func() (string, func([]byte) ([]byte, error), error) {
+		seed, err := s.data.seed("gateway_"+name, true)
+		if err != nil {
+			return "", nil, err
+		}
+		return bus.SignerOf(seed)
 	}
-	public, sign, err := bus.SignerOf(seed)
-	if err != nil {
-		return err
-	}
-	j, err := journal.Open(ctx, journal.Options{Dir: string(s.data), Lab: s.cfg.Lab.Name, Patience: checkPatience, Sign: sign, Signer: public, Ballast: ballast, Log: o.Log})
+	j, err := journal.Open(ctx, journal.Options{Dir: string(s.data), Lab: s.cfg.Lab.Name, Patience: checkPatience, Key: key, Ballast: ballast, Log: o.Log})
 	if err != nil {
 		return err
 	}

@@ -129,12 +129,19 @@ type signer struct {
 
 // newSigner tries the key, so that a wrong one shows at once. Without a key
 // there is no signer.
-func newSigner(o Options, now time.Time) (*signer, error) {
-	if o.Sign == nil {
+func newSigner(o Options, rep Report, now time.Time) (*signer, error) {
+	if o.Key == nil {
 		return nil, nil
 	}
-	s := &signer{lab: o.Lab, key: o.Signer, sign: o.Sign, since: now}
-	_, err := s.entry(lab.Ref{Hash: genesis(o.Lab)}, now)
+	s := &signer{lab: o.Lab, since: now}
+	var err error
+	if s.key, s.sign, err = o.Key(); err != nil {
+		return nil, err
+	}
+	if rep.signed > 0 {
+		s.last, s.since = rep.signed, rep.signedTime
+	}
+	_, err = s.entry(lab.Ref{Hash: genesis(o.Lab)}, now)
 	return s, err
 }
 

@@ -29,9 +29,13 @@ func key(t testing.TB) (string, func([]byte) ([]byte, error)) {
 	return public, kp.Sign
 }
 
+func keyOf(public string, sign func([]byte) ([]byte, error)) func() (string, func([]byte) ([]byte, error), error) {
+	return func() (string, func([]byte) ([]byte, error), error) { return public, sign, nil }
+}
+
 func openSigned(t testing.TB, dir, public string, sign func([]byte) ([]byte, error)) *Journal {
 	t.Helper()
-	j, err := Open(t.Context(), Options{Dir: dir, Lab: "demo", Signer: public, Sign: sign})
+	j, err := Open(t.Context(), Options{Dir: dir, Lab: "demo", Key: keyOf(public, sign)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +108,7 @@ func TestCheckpoints(t *testing.T) {
 func TestCheckpointHourly(t *testing.T) {
 	public, sign := key(t)
 	clock := &handSet{}
-	j, err := Open(t.Context(), Options{Dir: t.TempDir(), Lab: "demo", Clock: clock, Signer: public, Sign: sign})
+	j, err := Open(t.Context(), Options{Dir: t.TempDir(), Lab: "demo", Clock: clock, Key: keyOf(public, sign)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +214,7 @@ func TestWrongSigner(t *testing.T) {
 	public, sign := key(t)
 	_, other := key(t)
 	dir := t.TempDir()
-	if _, err := Open(t.Context(), Options{Dir: dir, Lab: "demo", Signer: public, Sign: other}); lab.KindOf(err) != lab.KindInvalid {
+	if _, err := Open(t.Context(), Options{Dir: dir, Lab: "demo", Key: keyOf(public, other)}); lab.KindOf(err) != lab.KindInvalid {
 		t.Errorf("got %v", err)
 	}
 	broken := false

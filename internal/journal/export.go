@@ -52,8 +52,11 @@ func Export(ctx context.Context, dir string, w io.Writer) (rep Report, err error
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	name, schema, err := meta(ctx, db)
-	if err != nil || schema != fmt.Sprint(Schema) {
-		return Report{Problem: fmt.Sprintf("%s is no journal that this program reads (layout %.20s, %v)", dbFile, schema, err)}, nil
+	if err != nil {
+		return Report{Problem: notJournal(err).Error()}, nil
+	}
+	if schema != fmt.Sprint(Schema) {
+		return Report{Problem: layoutProblem(schema)}, nil
 	}
 	out := bufio.NewWriter(w)
 	line := json.NewEncoder(out)
@@ -75,7 +78,7 @@ func Export(ctx context.Context, dir string, w io.Writer) (rep Report, err error
 	case err != nil:
 		return c.Report, lab.E(op, "", lab.KindUnavailable, errors.Join(err, out.Flush()))
 	case have && c.Entries < h.Seq:
-		c.Problem = fmt.Sprintf("the journal ends at entry %d, but entry %d was written", c.Entries, h.Seq)
+		c.Problem = cutOff(c.Entries, h.Seq)
 		return c.Report, out.Flush()
 	}
 	c.OK = true
@@ -123,7 +126,7 @@ func VerifyExport(r io.Reader) (Report, error) {
 		return Report{Problem: "it is no export of a journal: its first line does not say whose"}, sc.Err()
 	}
 	if first.Layout != Schema {
-		return Report{Problem: fmt.Sprintf("the export has layout %d; this program reads %d", first.Layout, Schema)}, nil
+		return Report{Problem: fmt.Sprintf("the export has layout %d; this labgate reads %d", first.Layout, Schema)}, nil
 	}
 	c := chainCheck{Report: Report{Head: genesis(first.Journal)}, lab: first.Journal}
 	for sc.Scan() {

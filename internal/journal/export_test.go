@@ -45,7 +45,7 @@ func TestExport(t *testing.T) {
 		{"nothing", "", "it is no export of a journal: its first line does not say whose"},
 		{"no first line", join(lines[1:]), "it is no export of a journal: its first line does not say whose"},
 		{"another lab", strings.Replace(text, `"demo"`, `"dome"`, 1), "entry 1 was changed, or does not follow the one before it"},
-		{"a newer layout", strings.Replace(text, `"layout":1`, `"layout":9`, 1), "the export has layout 9; this program reads 1"},
+		{"a newer layout", strings.Replace(text, `"layout":1`, `"layout":9`, 1), "the export has layout 9; this labgate reads 1"},
 		{"no last line", join(lines[:21]), "the export ends after entry 20 without its last line: it is cut off"},
 		{"an end cut off", join(lines[:15]), "the export ends after entry 14 without its last line: it is cut off"},
 		{"an end cut off, with a last line", join(lines[:15], lines[21:]), "the last line names entry 20, but entry 14 is the last"},

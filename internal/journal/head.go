@@ -104,7 +104,7 @@ func readHead(dir string) (h head, have bool, err error) {
 		}
 	}
 	if !have {
-		return head{}, false, fmt.Errorf("the head file %s is damaged", filepath.Join(dir, headFile))
+		return head{}, false, fmt.Errorf("the head file %s is damaged: %s", filepath.Join(dir, headFile), hintRestore)
 	}
 	return h, true, nil
 }

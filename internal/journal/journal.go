@@ -57,10 +57,10 @@ type Options struct {
 	// journal that can be read; what is handed over waits until the check is
 	// good. Zero: Open waits to its end.
 	Patience time.Duration
-	// Sign signs checkpoints by the key whose public half, an NKey, is Signer.
-	// Nil: there are none.
-	Sign   func([]byte) ([]byte, error)
-	Signer string
+	// Key gives the key that checkpoints are signed by: its public half, an NKey,
+	// and what signs. It is asked once the journal is found good. Nil: there are
+	// no checkpoints.
+	Key func() (public string, sign func([]byte) ([]byte, error), err error)
 	// Ballast is how many bytes are kept for the last words on a full disk. With
 	// none, a full disk poisons the journal as any other failure.
 	Ballast int64
@@ -119,12 +119,12 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	if j.ballast, j.log = o.Ballast, o.Log; j.log == nil {
 		j.log = func(string) {}
 	}
-	j.signer, err = newSigner(o, j.now())
-	if err != nil {
-		return nil, lab.E(op, "", lab.KindInvalid, errors.Join(err, lock.Close()))
-	}
 	if err := j.open(ctx, o); err != nil {
-		return nil, lab.E(op, "", lab.KindOf(err), errors.Join(err, j.release()))
+		kind := lab.KindOf(err)
+		if e := (*lab.Error)(nil); errors.As(err, &e) { // once is enough
+			err = e.Err
+		}
+		return nil, lab.E(op, "", kind, errors.Join(err, j.release()))
 	}
 	go j.write()
 	return j, nil
@@ -181,7 +181,7 @@ func takeLock(dir string) (*os.File, error) {
 		if pid := strings.TrimSpace(string(by[:n])); pid != "" {
 			who = "process " + pid
 		}
-		return nil, errors.Join(fmt.Errorf("the data folder %s is in use by %s: %w", dir, who, err), f.Close())
+		return nil, errors.Join(inUse{dir, who, err}, f.Close())
 	}
 	_, err = f.WriteAt(fmt.Appendf(nil, "%-19d\n", os.Getpid()), 0)
 	if err != nil {
@@ -189,6 +189,18 @@ func takeLock(dir string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// inUse says that somebody else has the folder.
+type inUse struct {
+	dir, who string
+	err      error
+}
+
+func (e inUse) Error() string {
+	return fmt.Sprintf("the data folder %s is in use by %s: end that one first, or name another folder with --data", e.dir, e.who)
+}
+
+func (e inUse) Unwrap() error { return e.err }
 
 // open looks at what is there, and prepares what is read and written by. The
 // check goes on in a goroutine where it takes long; the writer joins it.
@@ -198,7 +210,7 @@ func (j *Journal) open(ctx context.Context, o Options) error {
 	go func() {
 		h, rep, err := inspect(all, j.dir, o.Lab)
 		if err == nil {
-			err = j.begin(all, o.Lab, h, rep)
+			err = j.begin(all, o, h, rep)
 		}
 		j.check <- err
 	}()
@@ -232,7 +244,7 @@ func (j *Journal) open(ctx context.Context, o Options) error {
 }
 
 // begin opens the file for writing, now that it is found good.
-func (j *Journal) begin(ctx context.Context, labName string, h head, rep Report) error {
+func (j *Journal) begin(ctx context.Context, o Options, h head, rep Report) error {
 	var err error
 	path := filepath.Join(j.dir, dbFile)
 	if j.db, err = sql.Open("sqlite3", fileURI(path)+"?_journal_mode=WAL&_synchronous=FULL&_txlock=immediate&_busy_timeout=5000"); err != nil {
@@ -240,13 +252,13 @@ func (j *Journal) begin(ctx context.Context, labName string, h head, rep Report)
 	}
 	j.db.SetMaxOpenConns(1)
 	if h.Seq == 0 && rep.Entries == 0 {
-		if err := create(ctx, j.db, labName); err != nil {
+		if err := create(ctx, j.db, o.Lab); err != nil {
 			return err
 		}
 	}
 	j.newest.Store(&lab.Ref{Seq: rep.Entries, Hash: rep.Head})
-	if j.signer != nil && rep.signed > 0 {
-		j.signer.last, j.signer.since = rep.signed, rep.signedTime
+	if j.signer, err = newSigner(o, rep, j.now()); err != nil {
+		return lab.E("journal", "", lab.KindInvalid, err)
 	}
 	j.keepBallast()
 	// From here on the file changes: the head must not vouch for its bytes.
@@ -272,7 +284,7 @@ func inspect(ctx context.Context, dir, labName string) (head, Report, error) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, dbFile)); errors.Is(err, os.ErrNotExist) {
 		if have && h.Seq > 0 {
-			return h, fresh, lab.Ef("journal", "", lab.KindConflict, "the journal is gone, but its head file is there: restore it from a back-up")
+			return h, fresh, lab.E("journal", "", lab.KindConflict, fmt.Errorf("%s is gone, but its head file is there: %s", filepath.Join(dir, dbFile), hintRestore))
 		}
 		return h, fresh, nil
 	}
@@ -292,17 +304,20 @@ func inspectFile(ctx context.Context, db *sql.DB, dir, labName string, known boo
 	err := db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master`).Scan(&tables)
 	switch {
 	case err != nil:
-		return Report{}, lab.E("journal", "", lab.KindConflict, fmt.Errorf("%s is not a journal: %w", dbFile, err))
+		return Report{}, lab.E("journal", "", lab.KindConflict, notJournal(err))
 	case tables == 0 && !known: // its making was interrupted
 		return Report{OK: true, Head: genesis(labName)}, nil
 	case tables == 0:
-		return Report{}, lab.Ef("journal", "", lab.KindConflict, "the journal is empty, but its head file names entries: restore it from a back-up")
+		return Report{}, lab.Ef("journal", "", lab.KindConflict, "the journal is empty, but its head file names entries: "+hintRestore)
 	}
 	if err := checkMeta(ctx, db, labName); err != nil {
 		return Report{}, err
 	}
 	rep, err := check(ctx, db, dir)
 	if err == nil && !rep.OK {
+		if !strings.Contains(rep.Problem, hintRestore) {
+			rep.Problem += "; " + hintRestore
+		}
 		err = lab.Ef("journal", "", lab.KindConflict, rep.Problem)
 	}
 	return rep, err

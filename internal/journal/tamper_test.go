@@ -158,8 +158,8 @@ func TestTampering(t *testing.T) {
 		{"a changed entry", `UPDATE entries SET json = replace(json, '0.2', '0.3') WHERE seq = 7`, "entry 7 was changed, or does not follow the one before it"},
 		{"a deleted entry", `DELETE FROM entries WHERE seq = 9`, "entry 9 is missing"},
 		{"the first one deleted", `DELETE FROM entries WHERE seq = 1`, "entry 1 is missing"},
-		{"the last ones deleted", `DELETE FROM entries WHERE seq > 100`, "the journal ends at entry 100, but entry 120 was written: its end is cut off, or an old copy was put back"},
-		{"all deleted", `DELETE FROM entries`, "the journal ends at entry 0, but entry 120 was written: its end is cut off, or an old copy was put back"},
+		{"the last ones deleted", `DELETE FROM entries WHERE seq > 100`, "the journal ends at entry 100, but entry 120 was written: its end is cut off, or an old copy was put back; " + hintRestore},
+		{"all deleted", `DELETE FROM entries`, "the journal ends at entry 0, but entry 120 was written: its end is cut off, or an old copy was put back; " + hintRestore},
 		{"two swapped", `UPDATE entries SET seq = -1 WHERE seq = 5; UPDATE entries SET seq = 5 WHERE seq = 6; UPDATE entries SET seq = 6 WHERE seq = -1`, "entry 5 was changed, or does not follow the one before it"},
 		{"one inserted", `INSERT INTO entries (seq, hash, json) SELECT 121, hash, json FROM entries WHERE seq = 1`, "entry 121 was changed, or does not follow the one before it"},
 		{"one before the first", `INSERT INTO entries (seq, hash, json) VALUES (0, x'00', '{"kind":"verdict/v1","key":"forged"}')`, "there are entries before the first one"},
@@ -169,8 +169,8 @@ func TestTampering(t *testing.T) {
 		{"another lab", `UPDATE meta SET value = 'other' WHERE name = 'lab'`, "entry 1 was changed, or does not follow the one before it"},
 		{"a key index gone", `DROP INDEX entry_key`, "the file's layout was changed"},
 		{"a trigger", `CREATE TRIGGER x AFTER INSERT ON entries BEGIN DELETE FROM entries WHERE seq < 10; END`, "the file's layout was changed"},
-		{"another layout", `UPDATE meta SET value = '2' WHERE name = 'schema'`, "the journal has layout 2; this program reads 1"},
-		{"no layout", `DELETE FROM meta`, "journal.db is not a journal: it does not say of which lab, or in which layout"},
+		{"another layout", `UPDATE meta SET value = '2' WHERE name = 'schema'`, "the journal was made by a newer labgate (layout 2; this one reads 1): use that one, or restore a back-up of before"},
+		{"no layout", `DELETE FROM meta`, "journal.db is not a journal (it does not say of which lab, or in which layout): name another data folder, or " + hintRestore},
 		{"a table gone", `DROP TABLE entries`, "the file is damaged after entry 0: no such table: entries"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -217,8 +217,8 @@ func TestCutOff(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "but entry 140 was written"},
-		{"no head", "closed", remove(headFile), "there are 120 entries, but no head file"},
-		{"no file", "closed", remove(dbFile), "the journal is gone, but its head file is there"},
+		{"no head", "closed", remove(headFile), "there are 120 entries, but no journal.head"},
+		{"no file", "closed", remove(dbFile), "journal.db is gone, but its head file is there"},
 		{"an empty file", "closed", func(t *testing.T, dir string) {
 			if err := os.Truncate(filepath.Join(dir, dbFile), 0); err != nil {
 				t.Fatal(err)

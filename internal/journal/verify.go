@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"labgate/lab"
@@ -56,13 +57,29 @@ func checkMeta(ctx context.Context, db *sql.DB, labName string) error {
 	name, schema, err := meta(ctx, db)
 	switch {
 	case err != nil:
-		return lab.E("journal", "", lab.KindConflict, fmt.Errorf("%s is not a journal: %w", dbFile, err))
+		return lab.E("journal", "", lab.KindConflict, notJournal(err))
 	case schema != fmt.Sprint(Schema):
-		return lab.E("journal", "", lab.KindConflict, fmt.Errorf("the journal has layout %s; this program writes %d", schema, Schema))
+		return lab.Ef("journal", "", lab.KindConflict, layoutProblem(schema))
 	case name != labName:
-		return lab.E("journal", "", lab.KindConflict, fmt.Errorf("the journal belongs to lab %q, not %q", name, labName))
+		return lab.E("journal", "", lab.KindConflict, fmt.Errorf("the journal belongs to lab %.80q, not %q: name %s's own data folder with --data, or the other lab with --lab", name, labName, labName))
 	}
 	return nil
+}
+
+// hintRestore says what helps where the journal is not what it was.
+const hintRestore = "restore the newest back-up (labgate journal restore)"
+
+// notJournal says that the file is something else.
+func notJournal(err error) error {
+	return fmt.Errorf("%s is not a journal (%w): name another data folder, or %s", dbFile, err, hintRestore)
+}
+
+// layoutProblem says why a file of another layout can't be read.
+func layoutProblem(schema string) string {
+	if n, err := strconv.Atoi(schema); err == nil && n > Schema {
+		return fmt.Sprintf("the journal was made by a newer labgate (layout %d; this one reads %d): use that one, or restore a back-up of before", n, Schema)
+	}
+	return fmt.Sprintf("the journal has layout %.20q, which no labgate makes; this one reads %d", schema, Schema)
 }
 
 func meta(ctx context.Context, db *sql.DB) (name, schema string, err error) {
@@ -189,7 +206,7 @@ func glance(ctx context.Context, dir, labName string) (newest lab.Ref, err error
 }
 
 func cutOff(entries, head uint64) string {
-	return fmt.Sprintf("the journal ends at entry %d, but entry %d was written: its end is cut off, or an old copy was put back", entries, head)
+	return fmt.Sprintf("the journal ends at entry %d, but entry %d was written: its end is cut off, or an old copy was put back; %s", entries, head, hintRestore)
 }
 
 var errBroken = errors.New("the chain is broken") // ends a walk
@@ -198,10 +215,10 @@ var errBroken = errors.New("the chain is broken") // ends a walk
 func checkChain(ctx context.Context, db *sql.DB, h head, have bool) Report {
 	name, schema, err := meta(ctx, db)
 	if err != nil {
-		return Report{Problem: fmt.Sprintf("%s is not a journal: %v", dbFile, err)}
+		return Report{Problem: notJournal(err).Error()}
 	}
 	if schema != fmt.Sprint(Schema) {
-		return Report{Problem: fmt.Sprintf("the journal has layout %.20s; this program reads %d", schema, Schema)}
+		return Report{Problem: layoutProblem(schema)}
 	}
 	rep := Report{OK: true, Head: genesis(name)}
 	var before uint64 // a walk from 1 would not see them, but Seen would
@@ -225,7 +242,7 @@ func checkChain(ctx context.Context, db *sql.DB, h head, have bool) Report {
 	case err != nil:
 		rep.Problem = fmt.Sprintf("the file is damaged after entry %d: %v", rep.Entries, err)
 	case rep.Entries > 0 && !have:
-		rep.Problem = fmt.Sprintf("there are %d entries, but no head file: nothing says where the journal ends", rep.Entries)
+		rep.Problem = fmt.Sprintf("there are %d entries, but no %s: nothing says where the journal ends; put that file back, or %s", rep.Entries, headFile, hintRestore)
 	case rep.Entries < h.Seq:
 		rep.Problem = cutOff(rep.Entries, h.Seq)
 	case !named:
