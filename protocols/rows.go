@@ -143,6 +143,32 @@ func (r *parser) loopAt(o *Output) (*place, *Step, float64) {
 
 // collect adds the row of an iteration that has ended.
 func (v *Values) collect(now time.Time, s *Step) {
+	if len(s.rows) == 0 {
+		return
+	}
+	d, again := v.decided(s, decidedRow)
+	if !again {
+		d = Decision{Step: s.Path, What: decidedRow, Rows: v.cells(now, s)}
+		v.decide(d)
+	}
+	for k, rows := range s.rows {
+		if k >= len(d.Rows) || len(d.Rows[k]) != len(rows.Columns) {
+			continue
+		}
+		t := v.tables[rows]
+		if t == nil {
+			t = &lab.TableData{Columns: rows.Columns, Data: make([][]float64, len(rows.Columns))}
+			v.tables[rows] = t
+		}
+		for i, x := range d.Rows[k] {
+			t.Data[i] = append(t.Data[i], x)
+		}
+	}
+}
+
+// cells are the rows of an iteration that has ended, one for each table; nil
+// where a cell has no value.
+func (v *Values) cells(now time.Time, s *Step) (list [][]float64) {
 	v.env.Now = now
 	for _, rows := range s.rows {
 		row := make([]float64, len(rows.cells))
@@ -153,17 +179,11 @@ func (v *Values) collect(now time.Time, s *Step) {
 			row[i] = x.Num
 		}
 		if !whole {
-			continue
+			row = nil
 		}
-		t := v.tables[rows]
-		if t == nil {
-			t = &lab.TableData{Columns: rows.Columns, Data: make([][]float64, len(rows.Columns))}
-			v.tables[rows] = t
-		}
-		for i := range row {
-			t.Data[i] = append(t.Data[i], row[i])
-		}
+		list = append(list, row)
 	}
+	return list
 }
 
 // table is what a repeat has filled until now; missing where there is no row.

@@ -408,8 +408,24 @@ func (s *scope) roleHere(name string) *Role {
 // Let fixes the inputs of a used protocol, as its step begins. Each that has
 // no value, or an illegal one, is an issue; then nothing of it is carried out.
 func (v *Values) Let(now time.Time, s *Step) lab.Issues {
+	d, again := v.decided(s, decidedLet)
+	if !again {
+		d = Decision{Step: s.Path, What: decidedLet}
+		d.Values, d.Issues = v.let(now, s)
+		v.decide(d)
+	}
+	for i := range s.Use.Lets {
+		if x, ok := d.Values[s.Use.Lets[i].Input.Name]; ok && s.Use.Lets[i].slot >= 0 {
+			v.set(now, s.Use.Lets[i].slot, expr.Given(x))
+		}
+	}
+	return d.Issues
+}
+
+func (v *Values) let(now time.Time, s *Step) (map[string]lab.Value, lab.Issues) {
 	v.env.Now = now
 	var issues lab.Issues
+	values := map[string]lab.Value{}
 	for i := range s.Use.Lets {
 		l := &s.Use.Lets[i]
 		x := l.Value
@@ -422,29 +438,41 @@ func (v *Values) Let(now time.Time, s *Step) lab.Issues {
 			issues = append(issues, issue.At(l.Pos))
 			continue
 		}
-		if l.slot >= 0 {
-			v.set(now, l.slot, expr.Given(checked))
-		}
+		values[l.Input.Name] = checked
 	}
-	return issues
+	return values, issues
 }
 
 // Returned computes what a used protocol gives, as its step ends.
 func (v *Values) Returned(now time.Time, s *Step) lab.Issues {
+	d, again := v.decided(s, decidedReturn)
+	if !again {
+		d = Decision{Step: s.Path, What: decidedReturn}
+		d.Values, d.Issues = v.returned(now, s)
+		v.decide(d)
+	}
+	for i := range s.Use.Outputs {
+		if x, ok := d.Values[s.Use.Outputs[i].Name]; ok && s.Use.results[i] >= 0 {
+			v.set(now, s.Use.results[i], expr.Given(x))
+		}
+	}
+	return d.Issues
+}
+
+func (v *Values) returned(now time.Time, s *Step) (map[string]lab.Value, lab.Issues) {
 	v.env.Now = now
 	var issues lab.Issues
+	values := map[string]lab.Value{}
 	for i := range s.Use.Outputs {
 		o := &s.Use.Outputs[i]
 		x, err := o.Type.Conform(o.From.Value(nil, &v.env))
 		switch {
 		case err == nil && x.Usable():
-			if slot := s.Use.results[i]; slot >= 0 {
-				v.set(now, slot, expr.Given(x))
-			}
+			values[o.Name] = x
 		case o.Required:
 			used := o.From.Used(&v.env)
 			issues = append(issues, lab.Issue{Code: "output_missing", Path: "steps." + s.Path + "." + o.Name, Inputs: used, Hint: why(used), Say: fmt.Sprintf("%s gave no %s", s.Use.Protocol.Name, o.Name)}.At(o.Pos))
 		}
 	}
-	return issues
+	return values, issues
 }

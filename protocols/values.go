@@ -23,6 +23,8 @@ type Values struct {
 	states  map[*expr.Program]*expr.State // programs that remember: rate, mean, held
 	watched map[int][]*expr.Program       // … by the slots that they read
 	tables  map[*Rows]*lab.TableData      // what repeats have filled
+
+	decisions decisions
 }
 
 // NewValues makes the values of a run that has not begun.
@@ -88,6 +90,15 @@ func (v *Values) clear(now time.Time, slot int) {
 // within the class's bounds. Each that has no value, or an illegal one, is an
 // issue; then there are no arguments and the command must not be sent.
 func (v *Values) Args(now time.Time, s *Step) (map[string]lab.Value, lab.Issues) {
+	if d, ok := v.decided(s, decidedArgs); ok {
+		return d.Values, d.Issues
+	}
+	args, issues := v.args(now, s)
+	v.decide(Decision{Step: s.Path, What: decidedArgs, Values: args, Issues: issues})
+	return args, issues
+}
+
+func (v *Values) args(now time.Time, s *Step) (map[string]lab.Value, lab.Issues) {
 	v.env.Now = now
 	args := make(map[string]lab.Value, len(s.With))
 	var issues lab.Issues
@@ -253,6 +264,9 @@ func (v *Values) Used(now time.Time, s *Step) []lab.Used {
 // Outputs computes what the run returns. An optional output without a value is
 // left out; a required one is an issue.
 func (v *Values) Outputs(now time.Time) (map[string]lab.Value, lab.Issues) {
+	if v.decisions.again {
+		return nil, nil // nothing comes after them
+	}
 	v.env.Now = now
 	out := map[string]lab.Value{}
 	var issues lab.Issues

@@ -38,6 +38,33 @@ func (v *Values) Watch(now time.Time, s *Step) *Watch {
 // the wait's for: a gap in which a reading was stale, or not looked at, begins
 // it anew.
 func (w *Watch) Check(now time.Time) (Waited, time.Time) {
+	v, s := w.values, w.step
+	if v.decisions.again {
+		if _, ok := v.maybe(s, decidedMet); ok {
+			return Met, time.Time{}
+		}
+		if _, ok := v.maybe(s, decidedOver); ok {
+			return TimedOut, time.Time{}
+		}
+		return Waiting, time.Time{}
+	}
+	said, next := w.check(now)
+	switch said {
+	case Met:
+		v.decide(Decision{Step: s.Path, What: decidedMet})
+	case TimedOut:
+		v.decide(Decision{Step: s.Path, What: decidedOver})
+	}
+	return said, next
+}
+
+// Began is when the wait began.
+func (w *Watch) Began() time.Time { return w.began }
+
+// Later moves a plain wait: it lasts as long as it did.
+func (w *Watch) Later(d time.Duration) { w.began = w.began.Add(d) }
+
+func (w *Watch) check(now time.Time) (Waited, time.Time) {
 	s := w.step
 	if s.Until == nil {
 		end := w.began.Add(s.For)

@@ -136,8 +136,8 @@ type Machine struct {
 	root      node
 	began     time.Time
 	drainBy   time.Time
-	live      map[string]*doNode // by command id
-	stops     map[string]bool    // ids of the stops of what was cancelled
+	live      map[string]*doNode       // by command id
+	stops     map[string]lab.CommandID // ids of the stops of what was cancelled
 	exposures int
 	wants     map[lab.PropertyID]bool
 	hold      *held
@@ -148,6 +148,12 @@ type Machine struct {
 	afterward []string
 	outcome   protocols.Consequence // of the failure that ended it
 	actions   []MachineAction
+
+	touched  bool     // the Step under way has changed something
+	made     []string // ids, in the Step under way
+	record   *Record  // of the last Step
+	replayed *Record  // what the Step under way has to do again
+	short    bool     // it had fewer ids than were asked for
 }
 
 // held is why a machine stands, and until when.
@@ -158,7 +164,7 @@ type held struct {
 
 // NewMachine makes the machine of a run.
 func NewMachine(run string, plan *protocols.Plan, ids lab.IDs, b Bounds) *Machine {
-	m := &Machine{run: run, plan: plan, ids: ids, bounds: b, values: plan.NewValues(), live: map[string]*doNode{}, stops: map[string]bool{}, wants: map[lab.PropertyID]bool{},
+	m := &Machine{run: run, plan: plan, ids: ids, bounds: b, values: plan.NewValues(), live: map[string]*doNode{}, stops: map[string]lab.CommandID{}, wants: map[lab.PropertyID]bool{},
 		asks: map[string]*askNode{}, judged: map[string]protocols.StepKind{}}
 	for _, id := range plan.AllReads() {
 		m.wants[id] = true
@@ -179,7 +185,8 @@ func (m *Machine) Where() string {
 
 // Step takes one event and returns what is to be done, in order.
 func (m *Machine) Step(now time.Time, ev MachineEvent) []MachineAction {
-	m.actions = nil
+	now = now.UTC() // a record says the same wherever it is read
+	m.actions, m.record, m.made, m.touched = nil, nil, nil, true
 	switch e := ev.(type) {
 	case Begin:
 		if m.stage == notBegun {
@@ -195,7 +202,12 @@ func (m *Machine) Step(now time.Time, ev MachineEvent) []MachineAction {
 			}
 		}
 	case ReadingCame:
+		m.touched = false
 		m.values.Read(now, e.ID, e.Reading)
+	case Pass:
+		m.touched = false
+	case Resumed:
+		m.later(e.Down)
 	case Abort:
 		m.abort(now, e)
 	case Hold:
@@ -209,6 +221,13 @@ func (m *Machine) Step(now time.Time, ev MachineEvent) []MachineAction {
 		}
 	}
 	m.advance(now)
+	if m.replayed == nil {
+		decided := m.values.Decided()
+		if m.touched || len(m.actions)+len(decided)+len(m.made) > 0 {
+			m.record = recordOf(now, ev)
+			m.record.IDs, m.record.Decisions = m.made, decided
+		}
+	}
 	return m.actions
 }
 
@@ -274,6 +293,7 @@ func (m *Machine) abort(now time.Time, a Abort) {
 	if m.root != nil {
 		m.root.cancel(m, now)
 	}
+	m.touch()
 	m.stage, m.root, m.drainBy = draining, nil, now.Add(drainWithin)
 }
 
@@ -300,6 +320,7 @@ func (m *Machine) advance(now time.Time) {
 			if len(m.live)+len(m.stops) > 0 && now.Before(m.drainBy) {
 				return
 			}
+			m.touch()
 			m.stage, m.root = inCleanup, m.sequence(m.plan.Protocol.Cleanup)
 			if m.end != nil && m.end.Trip {
 				m.root = m.sequence(nil)
@@ -317,6 +338,7 @@ func (m *Machine) advance(now time.Time) {
 // unstick lets the steps that wait for a person go on: as if they had been
 // skipped, or as their policy says where nobody came.
 func (m *Machine) unstick(released bool) {
+	m.touch()
 	for _, n := range m.stuck {
 		n.looked, n.released = true, released
 	}
@@ -337,6 +359,7 @@ func (m *Machine) HeldUntil() time.Time {
 
 // turn goes from one stage to the next.
 func (m *Machine) turn(now time.Time, st status, why string) {
+	m.touch()
 	switch m.stage {
 	case inSteps:
 		if st == failed {

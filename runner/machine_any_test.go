@@ -1,6 +1,7 @@
 package runner_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"labgate/lab"
+	"labgate/messages"
 	"labgate/protocols"
 	"labgate/runner"
 )
@@ -39,13 +41,15 @@ func (g *anySteps) policy(retry bool) string {
 func (g *anySteps) one(depth int) string {
 	g.n++
 	id := fmt.Sprintf("id: s%d\n", g.n)
-	kinds := []string{"stir", "dose", "read", "wait", "pause", "ask", "pass", "reject"}
+	kinds := []string{"stir", "heat", "dose", "read", "wait", "pause", "ask", "pass", "reject"}
 	if depth > 0 {
-		kinds = append(kinds, "parallel", "repeat", "if")
+		kinds = append(kinds, "parallel", "repeat", "until", "if")
 	}
 	switch rapid.SampledFrom(kinds).Draw(g.t, "kind") {
 	case "stir":
 		return id + "do: reactor.stir\nwith: {speed: 300 rpm}\n" + g.policy(true)
+	case "heat":
+		return id + "do: reactor.heat\nwith: {target: = reactor.temperature + 1 K}\n" + g.policy(true)
 	case "dose":
 		return id + "do: pump.dose\nwith: {volume: 0.1 mL, rate: 6 mL/min}\nsample: vial\n" + g.policy(false)
 	case "read":
@@ -64,6 +68,8 @@ func (g *anySteps) one(depth int) string {
 			"}\n  - {repeat: {max: 6, every: 10 s}, steps: [{do: pump.dose, with: {volume: 0.1 mL, rate: 6 mL/min}, " + g.inline() + "}]}\npolicy: " + rapid.SampledFrom([]string{"all", "any", "each"}).Draw(g.t, "branches") + "\n" + g.policy(false)
 	case "repeat":
 		return id + "repeat: {max: 2}\nsteps:\n" + g.list(depth-1, "  ") + g.policy(false)
+	case "until":
+		return id + "repeat: {max: 3, every: 2 s, until: reactor.temperature > 30 degC}\nelse: continue\nsteps:\n" + g.list(depth-1, "  ") + g.policy(false)
 	case "if":
 		return id + "if: reactor.temperature > 30 degC\nthen:\n" + g.list(depth-1, "  ") + g.policy(false)
 	}
@@ -91,7 +97,8 @@ func TestAnyRunEnds(t *testing.T) {
 		if len(is) > 0 {
 			t.Fatal(is)
 		}
-		w := &anyWorld{t: t, m: runner.NewMachine("run", plan, &counted{}, runner.Bounds{}), now: t0, text: text}
+		w := &anyWorld{t: t, plan: plan, ids: &counted{}, now: t0, text: text}
+		w.m = runner.NewMachine("run", plan, w.ids, runner.Bounds{})
 		w.step(runner.Begin{})
 		for n := 0; w.ended == 0 && n < 3000; n++ {
 			w.happen(plan)
@@ -99,13 +106,17 @@ func TestAnyRunEnds(t *testing.T) {
 		if w.ended != 1 {
 			t.Fatalf("it ended %d times, at %s after %s\n%s", w.ended, w.m.Where(), w.now.Sub(t0), text)
 		}
+		w.again()
 	})
 }
 
 // anyWorld is whatever may happen to a machine.
 type anyWorld struct {
 	t     *rapid.T
+	plan  *protocols.Plan
+	ids   *counted
 	m     *runner.Machine
+	log   []string // its records, as the journal would have them
 	now   time.Time
 	text  string
 	live  []lab.Command
@@ -115,6 +126,8 @@ type anyWorld struct {
 
 func (w *anyWorld) step(ev runner.MachineEvent) {
 	held, stuck := !w.m.HeldUntil().IsZero(), false
+	before := w.m.State()
+	defer func() { w.recorded(before) }()
 	for _, a := range w.m.Step(w.now, ev) {
 		switch a := a.(type) {
 		case runner.DoCommand:
@@ -138,6 +151,43 @@ func (w *anyWorld) step(ev runner.MachineEvent) {
 	}
 }
 
+// recorded keeps the record of a step. One without a record has changed nothing.
+func (w *anyWorld) recorded(before []byte) {
+	if rec := w.m.Record(); rec != nil {
+		w.log = append(w.log, string(messages.Body(rec)))
+	} else if after := w.m.State(); string(after) != string(before) {
+		w.t.Fatalf("it changed without a record\n%s\n%s\n%s", before, after, w.text)
+	}
+}
+
+// again makes the machine of its records, and compares.
+func (w *anyWorld) again() *runner.Machine {
+	var records []*runner.Record
+	for _, text := range w.log {
+		var r runner.Record
+		if err := json.Unmarshal([]byte(text), &r); err != nil {
+			w.t.Fatal(err)
+		}
+		records = append(records, &r)
+	}
+	m, err := runner.Replay("run", w.plan, w.ids, runner.Bounds{}, records)
+	if err != nil {
+		w.t.Fatalf("%v\n%s\n%s", err, strings.Join(w.log, "\n"), w.text)
+	}
+	if got, want := m.State(), w.m.State(); string(got) != string(want) {
+		w.t.Fatalf("it was\n%s\nits records make\n%s\n%s\n%s", want, got, strings.Join(w.log, "\n"), w.text)
+	}
+	return m
+}
+
+// restart goes on with a machine that was made of the records, some time later.
+func (w *anyWorld) restart() {
+	w.m = w.again()
+	down := time.Duration(rapid.IntRange(0, 4000).Draw(w.t, "down")) * time.Second
+	w.now = w.now.Add(down)
+	w.step(runner.Resumed{Down: down})
+}
+
 func (w *anyWorld) happen(plan *protocols.Plan) {
 	kinds := []string{"time", "reading"}
 	if len(w.live) > 0 {
@@ -150,7 +200,7 @@ func (w *anyWorld) happen(plan *protocols.Plan) {
 		kinds = append(kinds, "go on")
 	}
 	if rapid.IntRange(0, 60).Draw(w.t, "trouble") == 0 {
-		kinds = []string{"abort", "trip", "hold"}
+		kinds = []string{"abort", "trip", "hold", "restart", "restart"}
 	}
 	switch rapid.SampledFrom(kinds).Draw(w.t, "event") {
 	case "time":
@@ -185,6 +235,8 @@ func (w *anyWorld) happen(plan *protocols.Plan) {
 			path = min(path, a.Step.Path)
 		}
 		w.step(runner.Answered{Step: path, Who: "operator_1", Yes: rapid.Bool().Draw(w.t, "yes")})
+	case "restart":
+		w.restart()
 	case "go on":
 		w.step(runner.GoOn{})
 	case "abort":

@@ -26,6 +26,8 @@ type node interface {
 	next() time.Time
 	cancel(m *Machine, now time.Time)
 	where() []string
+	state() any          // for Machine.State
+	later(time.Duration) // moves what counts time
 }
 
 // nodeOf makes the node of a step, with its error policy around it.
@@ -66,6 +68,7 @@ func (n *seqNode) tick(m *Machine, now time.Time) (status, string) {
 	for n.at < len(n.steps) {
 		if n.cur == nil {
 			n.cur = nodeOf(n.steps[n.at])
+			m.touch()
 		}
 		st, why := n.cur.tick(m, now)
 		switch st {
@@ -77,6 +80,7 @@ func (n *seqNode) tick(m *Machine, now time.Time) (status, string) {
 			}
 			return failed, why
 		}
+		m.touch()
 		n.at, n.cur = n.at+1, nil
 	}
 	return ended, ""
@@ -141,6 +145,7 @@ func (n *doNode) tick(m *Machine, now time.Time) (status, string) {
 		}
 		return ended, ""
 	}
+	m.touch()
 	n.cmd, n.outcome = nil, nil
 	// What may have happened twice is never tried again: not what is
 	// effectful, not what is in doubt.
@@ -173,7 +178,7 @@ func (n *doNode) send(m *Machine, now time.Time) string {
 		m.exposures++
 	}
 	n.tries++
-	n.cmd = &lab.Command{ID: m.ids.New(now), Target: target, Args: args, Run: m.run, Step: n.step.Path, NotAfter: now.Add(commandLife)}
+	n.cmd = &lab.Command{ID: m.newID(now), Target: target, Args: args, Run: m.run, Step: n.step.Path, NotAfter: now.Add(commandLife)}
 	m.live[n.cmd.ID] = n
 	n.sample = m.values.SampleOf(n.step)
 	m.do(DoCommand{*n.cmd, n.finally, n.sample})
@@ -220,8 +225,8 @@ func (n *doNode) cancel(m *Machine, now time.Time) {
 	}
 	stop := n.cmd.Target
 	stop.Command = n.step.Spec.StopsWith
-	id := m.ids.New(now)
-	m.stops[id] = true
+	id := m.newID(now)
+	m.stops[id] = stop
 	m.do(DoCommand{lab.Command{ID: id, Target: stop, Run: m.run, Step: n.step.Path, NotAfter: now.Add(commandLife)}, true, n.sample})
 }
 
@@ -248,6 +253,7 @@ type waitNode struct {
 func (n *waitNode) tick(m *Machine, now time.Time) (status, string) {
 	if n.watch == nil {
 		n.watch = m.values.Watch(now, n.step)
+		m.touch()
 	}
 	said, next := n.watch.Check(now)
 	n.look = next
@@ -285,6 +291,7 @@ func (n *repeatNode) tick(m *Machine, now time.Time) (status, string) {
 				m.values.Enter(now, s)
 			}
 			n.i++
+			m.touch()
 			n.start, n.body = now, m.sequence(s.Steps)
 			m.values.BeginIteration(now, s, n.i)
 		}
@@ -297,8 +304,9 @@ func (n *repeatNode) tick(m *Machine, now time.Time) (status, string) {
 			return failed, why
 		}
 		n.body = nil
+		m.touch()
 		m.values.EndIteration(now, s)
-		if m.values.Until(now, s) == expr.True {
+		if m.values.Reached(now, s) == expr.True {
 			return ended, ""
 		}
 		if n.i >= s.Max {
@@ -347,7 +355,7 @@ type ifNode struct {
 func (n *ifNode) tick(m *Machine, now time.Time) (status, string) {
 	if n.body == nil {
 		m.values.Skip(now, n.step)
-		switch m.values.Until(now, n.step) {
+		switch m.values.Chosen(now, n.step) {
 		case expr.True:
 			n.body = m.sequence(n.step.Steps)
 		case expr.False:
@@ -355,6 +363,7 @@ func (n *ifNode) tick(m *Machine, now time.Time) (status, string) {
 		default:
 			if n.by.IsZero() && m.plan.LooksAt(n.step) {
 				n.by = now.Add(protocols.UnknownFor)
+				m.touch()
 			}
 			if now.Before(n.by) {
 				return waiting, ""
@@ -403,6 +412,7 @@ func (n *finallyNode) tick(m *Machine, now time.Time) (status, string) {
 	for n.at < len(n.steps) {
 		if n.cur == nil {
 			n.cur = &doNode{step: n.steps[n.at], finally: true}
+			m.touch()
 		}
 		st, why := n.cur.tick(m, now)
 		if st == waiting {
@@ -411,6 +421,7 @@ func (n *finallyNode) tick(m *Machine, now time.Time) (status, string) {
 		if st == failed {
 			m.afterward = append(m.afterward, "finally: "+why)
 		}
+		m.touch()
 		n.at, n.cur = n.at+1, nil
 	}
 	return ended, ""

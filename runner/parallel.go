@@ -34,6 +34,7 @@ func (n *parallelNode) tick(m *Machine, now time.Time) (status, string) {
 			left++
 			continue
 		}
+		m.touch()
 		n.done[i] = true
 		n.branchOver(m, now, k, st, why)
 	}

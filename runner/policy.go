@@ -26,6 +26,7 @@ func (n *policyNode) tick(m *Machine, now time.Time) (status, string) {
 	}
 	st, why := n.inner.tick(m, now)
 	if st == failed && !n.instead && len(n.step.OnError.Steps) > 0 {
+		m.touch()
 		n.inner, n.instead = m.sequence(n.step.OnError.Steps), true
 		st, why = n.inner.tick(m, now)
 	}
@@ -33,6 +34,7 @@ func (n *policyNode) tick(m *Machine, now time.Time) (status, string) {
 		return st, why
 	}
 	if n.step.OnError.Hold > 0 {
+		m.touch()
 		n.why = why
 		return n.held(m, now)
 	}
