@@ -2,7 +2,6 @@ package runner
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"labgate/lab"
@@ -129,8 +128,12 @@ func (c *Core) end(now time.Time, r *run, e ControlAsked) (bool, string) {
 	a := Abort{Reason: why, Exit: messages.ExitAbort, Trip: r.held} // after a restart only the finally is left to do
 	switch r.state {
 	case Queued:
-		if r.held {
+		switch {
+		case r.held && r.abort != nil:
 			return true, "the run is ending already: it waits for its instruments"
+		case r.held:
+			r.abort = &a
+			return true, "the run is ending: its instruments are leased again for its finally"
 		}
 		c.neverStarted(now, r, messages.ExitAbort, why)
 		return true, "the run had not begun; it is taken out of the queue"
@@ -148,8 +151,7 @@ func (c *Core) end(now time.Time, r *run, e ControlAsked) (bool, string) {
 			}
 			return true, "the run is ending: its cleanup and its finally are carried out"
 		}
-		r.abort, r.state, r.tryAt, r.counts = &a, Queued, now, time.Time{} // before all others
-		c.queue = slices.Insert(c.queue, 0, r)
+		c.endHeld(now, r, a)
 		return true, "the run is ending: its instruments are leased again for its finally"
 	}
 	return false, fmt.Sprintf("the run is over: %s", r.state)

@@ -156,8 +156,11 @@ func (c *Core) append(then func(now time.Time, refs []lab.Ref, err error), entri
 func (c *Core) tick(now time.Time) {
 	c.startWaiting(now)
 	for _, id := range c.order {
-		if r := c.runs[id]; r.active() {
+		switch r := c.runs[id]; {
+		case r.active():
 			c.runTick(now, r)
+		case r.state == Held:
+			c.sleepTick(now, r)
 		}
 	}
 }
@@ -168,9 +171,10 @@ func (c *Core) Next() time.Time {
 	next := c.queueNext()
 	for _, id := range c.order {
 		r := c.runs[id]
-		if !r.active() {
+		if !r.active() && r.state != Held {
 			continue
 		}
+		next = earlier(next, r.heldUntil)
 		if r.machine != nil {
 			next = earlier(next, r.machine.Next())
 		}

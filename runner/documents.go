@@ -89,7 +89,7 @@ func (c *Core) endRun(now time.Time, r *run, a Ended) {
 	for id := range r.commands {
 		delete(c.byCmd, id)
 	}
-	r.commands, r.machine, r.renewAt = map[string]*runCommand{}, nil, time.Time{}
+	r.commands, r.machine, r.asleep, r.log, r.renewAt, r.heldUntil = map[string]*runCommand{}, nil, nil, nil, time.Time{}, time.Time{}
 	if len(r.doubts) > 0 {
 		r.say += fmt.Sprintf(" (%s in doubt)", plural(len(r.doubts), "command"))
 	}

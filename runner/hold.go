@@ -50,7 +50,7 @@ func (c *Core) resume(now time.Time, r *run, e ControlAsked) (ok bool, say strin
 	case r.state != Held:
 		return false, fmt.Sprintf("the run is not held: it is %s", r.state)
 	case r.machine == nil:
-		return false, "a restart has held the run, and nobody knows what its instruments did since; it can only be ended"
+		return c.resumeAfterRestart(now, r, e)
 	case len(r.holds) > 0:
 		return false, fmt.Sprintf("%s is latched still; look, then reset it", r.holds[0])
 	}

@@ -149,11 +149,12 @@ type Machine struct {
 	outcome   protocols.Consequence // of the failure that ended it
 	actions   []MachineAction
 
-	touched  bool     // the Step under way has changed something
-	made     []string // ids, in the Step under way
-	record   *Record  // of the last Step
-	replayed *Record  // what the Step under way has to do again
-	short    bool     // it had fewer ids than were asked for
+	touched  bool                  // the Step under way has changed something
+	made     []string              // ids, in the Step under way
+	record   *Record               // of the last Step
+	replayed *Record               // what the Step under way has to do again
+	short    bool                  // it had fewer ids than were asked for
+	told     map[string][]Measured // by step: what a replay has measured again
 }
 
 // held is why a machine stands, and until when.

@@ -308,7 +308,7 @@ func (c *Core) startWaiting(now time.Time) {
 // overdue ends a run that waits and whose time is up.
 func (c *Core) overdue(now time.Time, r *run) bool {
 	switch {
-	case r.abort != nil: // only its finally is left to do
+	case r.abort != nil || r.asleep != nil: // it has begun long ago
 		return false
 	case !r.notAfter.IsZero() && !now.Before(r.notAfter):
 		c.neverStarted(now, r, messages.ExitFail, "the proposal expired before its instruments were free")

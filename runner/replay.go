@@ -121,6 +121,7 @@ func (m *Machine) newID(now time.Time) string {
 // not asked for again. An error says which record does not fit the plan.
 func Replay(run string, plan *protocols.Plan, ids lab.IDs, b Bounds, records []*Record) (*Machine, error) {
 	m := NewMachine(run, plan, ids, b)
+	m.told = map[string][]Measured{}
 	for i, r := range records {
 		ev, err := r.event()
 		if err != nil {
@@ -129,7 +130,11 @@ func Replay(run string, plan *protocols.Plan, ids lab.IDs, b Bounds, records []*
 		left := *r
 		m.replayed = &left
 		m.values.Replay(r.Decisions)
-		m.Step(r.At, ev)
+		for _, a := range m.Step(r.At, ev) {
+			if a, ok := a.(Measured); ok {
+				m.told[a.Step] = append(m.told[a.Step], a)
+			}
+		}
 		err = m.values.Replayed()
 		if err == nil && len(left.IDs) > 0 {
 			err = fmt.Errorf("%d commands of it were not asked for", len(left.IDs))
@@ -155,16 +160,12 @@ func (m *Machine) Live() []string {
 	return ids
 }
 
-// TargetOf is where a command without an outcome went to; empty: it is none of
-// them.
-func (m *Machine) TargetOf(id string) lab.CommandID {
+// Sent is where a command without an outcome went to, and until when it may run.
+func (m *Machine) Sent(id string) (target lab.CommandID, notAfter time.Time) {
 	if n := m.live[id]; n != nil && n.cmd != nil {
-		return n.cmd.Target
+		return n.cmd.Target, n.cmd.NotAfter
 	}
-	if s, ok := m.stops[id]; ok {
-		return s
-	}
-	return lab.CommandID{}
+	return m.stops[id], time.Time{}
 }
 
 // Cancelled reports whether nothing waits for a command any more: one that has
@@ -284,7 +285,7 @@ func (m *Machine) later(d time.Duration) {
 	}
 }
 
-func moved(t time.Time, d time.Duration) time.Time {
+func shifted(t time.Time, d time.Duration) time.Time {
 	if t.IsZero() {
 		return t
 	}
@@ -298,7 +299,7 @@ func (n *seqNode) later(d time.Duration) {
 }
 
 func (n *policyNode) later(d time.Duration) { n.inner.later(d) }
-func (n *doNode) later(d time.Duration)     { n.retryAt = moved(n.retryAt, d) }
+func (n *doNode) later(d time.Duration)     { n.retryAt = shifted(n.retryAt, d) }
 
 // later begins to await a condition anew; a plain wait lasts as long as it did.
 func (n *waitNode) later(d time.Duration) {
@@ -312,14 +313,14 @@ func (n *waitNode) later(d time.Duration) {
 }
 
 func (n *repeatNode) later(d time.Duration) {
-	n.start = moved(n.start, d)
+	n.start = shifted(n.start, d)
 	if n.body != nil {
 		n.body.later(d)
 	}
 }
 
 func (n *ifNode) later(d time.Duration) {
-	n.by = moved(n.by, d)
+	n.by = shifted(n.by, d)
 	if n.body != nil {
 		n.body.later(d)
 	}
@@ -339,7 +340,7 @@ func (n *useNode) later(d time.Duration) {
 	}
 }
 
-func (n *askNode) later(d time.Duration) { n.until = moved(n.until, d) }
+func (n *askNode) later(d time.Duration) { n.until = shifted(n.until, d) }
 func (n *judgeNode) later(time.Duration) {}
 
 func (n *finallyNode) later(d time.Duration) {

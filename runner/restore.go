@@ -31,12 +31,24 @@ func (c *Core) Restore(e lab.Entry) error {
 			c.unqueue(r)
 			r.started = e.Time
 		}
+	case kindStep:
+		if r := c.runs[e.Run]; r != nil {
+			rec := &Record{}
+			err = json.Unmarshal(e.Body, rec)
+			r.log = append(r.log, rec)
+		}
+	case messages.KindRunEvent:
+		if r := c.runs[e.Run]; r != nil {
+			var d struct{ Step string }
+			err = json.Unmarshal(e.Body, &d)
+			r.events[d.Step]++
+		}
 	case messages.KindRunStop:
 		var d messages.RunStop
 		err = json.Unmarshal(e.Body, &d)
 		if r := c.runs[e.Run]; r != nil && err == nil {
 			c.unqueue(r)
-			r.ended, r.say, r.outputs = e.Time, d.Reason, d.Outputs
+			r.ended, r.say, r.outputs, r.log = e.Time, d.Reason, d.Outputs, nil
 			r.state = map[string]RunState{messages.ExitSuccess: Done, messages.ExitAbort: Aborted}[d.ExitStatus]
 			if r.state == "" {
 				r.state = Failed
@@ -124,8 +136,7 @@ func (c *Core) Restored(now time.Time) []Action {
 		case r.started.IsZero():
 			r.restored = true
 		default:
-			r.state, r.held, r.say = Held, true, "the process went down while it ran; nothing moves until a person ends it"
-			c.note(c.entry(now, "run_held/v1", r.principal, r, map[string]any{"why": r.say, "in_doubt": r.doubts}))
+			c.wake(now, r)
 		}
 	}
 	c.voidApprovals(now)

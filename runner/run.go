@@ -58,6 +58,9 @@ type run struct {
 	rules     string          // hash of the rules that its verdict was by
 	holds     []string        // rules that hold it and are latched still, as far as is known
 	answered  map[string]bool // ask steps whose answer is being made durable
+	log       []*Record       // of its machine, as the journal has them
+	asleep    *Machine        // made again after a restart; it goes on when a person says so
+	heldUntil time.Time       // when a run that a restart has held is ended, if nobody comes
 	restored  bool            // accepted before a restart and not begun: it waits for held runs to be ended by a person
 }
 
@@ -169,17 +172,11 @@ func (c *Core) releaseAll(r *run) {
 // begin starts the machine, now that every instrument is held.
 func (c *Core) begin(now time.Time, r *run) {
 	r.renewAt = now.Add(leaseRenew)
-	budget := r.plan.Protocol.Budget.Time
-	if b := r.proposal.Budget; b != nil && b.Time != nil {
-		if d, err := b.Time.Duration(); err == nil && (budget == 0 || d < budget) {
-			budget = d
-		}
+	if r.asleep != nil {
+		c.goOnAfterRestart(now, r)
+		return
 	}
-	exposures := r.plan.Protocol.Budget.Exposures
-	if b := r.proposal.Budget; b != nil && b.Exposures != nil && (exposures == 0 || *b.Exposures < exposures) {
-		exposures = *b.Exposures
-	}
-	r.machine = NewMachine(r.id, r.plan, c.o.IDs, Bounds{Time: budget, Exposures: exposures})
+	r.machine = NewMachine(r.id, r.plan, c.o.IDs, r.bounds())
 	if r.abort != nil {
 		// A person ends a run that a restart has held: what it was doing is
 		// not known, so only its finally, which is safe, is left to do.
@@ -214,6 +211,25 @@ func (c *Core) begin(now time.Time, r *run) {
 	}, c.entry(now, messages.KindRunStart, r.principal, r, start))
 }
 
+// bounds are what the run may use: the tighter of its protocol's and its
+// proposal's.
+func (r *run) bounds() Bounds {
+	b := Bounds{Time: r.plan.Protocol.Budget.Time, Exposures: r.plan.Protocol.Budget.Exposures}
+	own := r.proposal.Budget
+	if own == nil {
+		return b
+	}
+	if own.Time != nil {
+		if d, err := own.Time.Duration(); err == nil && (b.Time == 0 || d < b.Time) {
+			b.Time = d
+		}
+	}
+	if own.Exposures != nil && (b.Exposures == 0 || *own.Exposures < b.Exposures) {
+		b.Exposures = *own.Exposures
+	}
+	return b
+}
+
 // runTick renews leases, asks for late outcomes, and lets the machine's time
 // pass.
 func (c *Core) runTick(now time.Time, r *run) {
@@ -224,23 +240,36 @@ func (c *Core) runTick(now time.Time, r *run) {
 				Lease: r.leases[in], TTL: lab.Seconds(leaseTTL), PlanHash: r.plan.Hash, RulesHash: c.rulesOf(r), Telemetry: lab.Seconds(telemetryAt)}})
 		}
 	}
+	c.askAgain(now, r)
+	if r.machine != nil && r.active() {
+		c.stepMachine(now, r, Pass{})
+	}
+}
+
+// askAgain asks for outcomes that are late.
+func (c *Core) askAgain(now time.Time, r *run) {
 	for _, id := range sortedKeys(r.commands) {
 		if cmd := r.commands[id]; !cmd.askAt.After(now) {
 			cmd.askAt = now.Add(askOutcome)
 			c.do(Query{cmd.gateway, cmd.instrument, id})
 		}
 	}
-	if r.machine != nil && r.active() {
-		c.stepMachine(now, r, Pass{})
-	}
 }
 
 // stepMachine lets the run's machine act, and does what it asks for.
+//
+// What it is remembered by is written down first: else a restart would not know
+// of a command that went out, and ask for it a second time. What is safe may be
+// asked for twice, and waits for no disk.
 func (c *Core) stepMachine(now time.Time, r *run, ev MachineEvent) {
-	for _, a := range r.machine.Step(now, ev) {
+	actions := r.machine.Step(now, ev)
+	c.remember(now, r, actions)
+	for _, a := range actions {
 		switch a := a.(type) {
 		case DoCommand:
-			c.sendCommand(now, r, a)
+			if c.isSafe(a) {
+				c.sendCommand(now, r, a)
+			}
 		case Measured:
 			c.measured(now, r, a)
 		case Asked:
@@ -259,6 +288,47 @@ func (c *Core) stepMachine(now time.Time, r *run, ev MachineEvent) {
 			c.endRun(now, r, a)
 		}
 	}
+}
+
+// remember writes the last step of a run's machine down, and sends the commands
+// that wait for that.
+func (c *Core) remember(now time.Time, r *run, actions []MachineAction) {
+	rec := r.machine.Record()
+	if rec == nil {
+		return
+	}
+	r.log = append(r.log, rec)
+	var waiting []DoCommand
+	for _, a := range actions {
+		if do, ok := a.(DoCommand); ok && !c.isSafe(do) {
+			waiting = append(waiting, do)
+		}
+	}
+	e := c.entry(now, kindStep, r.principal, r, rec)
+	if len(waiting) == 0 {
+		c.note(e)
+		return
+	}
+	m := r.machine
+	c.append(func(now time.Time, _ []lab.Ref, err error) {
+		for _, a := range waiting {
+			switch {
+			case r.machine != m:
+			case err != nil:
+				c.outcomeOf(now, r, lab.Outcome{Command: a.Command.ID, State: lab.NotSent, Kind: lab.KindUnavailable, Say: fmt.Sprintf("it could not be made durable: %v", err)}, lab.Ref{})
+			case m.Cancelled(a.Command.ID):
+				c.outcomeOf(now, r, lab.Outcome{Command: a.Command.ID, State: lab.NotSent, Kind: lab.KindCancelled, Say: "the run did not want it any more"}, lab.Ref{})
+			default:
+				c.sendCommand(now, r, a)
+			}
+		}
+	}, e)
+}
+
+// isSafe reports whether a command leads towards the safe state.
+func (c *Core) isSafe(a DoCommand) bool {
+	s := c.o.Lab.CommandSpec(a.Command.Target)
+	return s != nil && s.Effect == lab.Safe
 }
 
 func (c *Core) sendCommand(now time.Time, r *run, a DoCommand) {
@@ -375,6 +445,9 @@ func (c *Core) emptyQueue(now time.Time, s messages.Safety) {
 	for _, r := range c.queue {
 		if r.waits() && touched(r) { // a held run on its way to its finally goes on
 			c.neverStarted(now, r, messages.ExitAbort, s.Say)
+		}
+		if r.asleep != nil && r.state == Queued && touched(r) && r.abort == nil { // it was about to go on after a restart
+			r.state, r.say = Held, s.Say
 		}
 	}
 	for _, id := range sortedKeys(c.runs) { // one that is asking for its leases ends when the answer comes
