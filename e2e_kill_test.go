@@ -59,7 +59,7 @@ func killed(t *testing.T, l *twoProcesses, wait time.Duration) {
 	if len(status.InDoubt) != 2 || status.InDoubt[0].Name != "dose" || status.InDoubt[1].Name != "dose" {
 		t.Errorf("in doubt: %+v", status.InDoubt)
 	}
-	wantIn(t, "runs", l.must(exitDone, "runs").stdout, id, "held", "nothing moves until a person ends it", "IN DOUBT  "+held.InDoubt[0]+" (pump_", "labgate resolve "+held.InDoubt[1]+" done|not_done")
+	wantIn(t, "runs", l.must(exitDone, "runs").stdout, id, "held", "nothing moves until a person lets it go on or ends it", "IN DOUBT  "+held.InDoubt[0]+" (pump_", "labgate resolve "+held.InDoubt[1]+" done|not_done")
 
 	// The pumps go on with what they were told while the gateway is down, do it
 	// once, and are stopped when it is back: the lease of before is lost.

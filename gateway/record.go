@@ -120,7 +120,10 @@ func (c *Core) evidence(now time.Time, p *place) {
 			continue
 		}
 		o := *c.answered[id]
-		o.State, o.Say, o.Ended = lab.Resolved, say, now
+		o.State, o.Say, o.Ended, o.As = lab.Resolved, say, now, "done"
+		if s.Effect == lab.Acquire {
+			o.As = "not_done" // what it would have given is lost
+		}
 		c.settle(now, d, o, safety.AllDone, nil, func(error) {}) // a journal that failed will not do better with the next reading
 	}
 }
@@ -166,7 +169,7 @@ func (c *Core) resolveAsked(now time.Time, e ResolveAsked) {
 		return
 	}
 	o := *c.answered[e.Command]
-	o.State, o.Say, o.Ended = lab.Resolved, fmt.Sprintf("%s says it was %s: %s", e.Principal, e.As, e.Reason), now
+	o.State, o.Say, o.Ended, o.As = lab.Resolved, fmt.Sprintf("%s says it was %s: %s", e.Principal, e.As, e.Reason), now, e.As
 	end := safety.AllDone
 	if e.As == "not_done" {
 		end = safety.NothingDone

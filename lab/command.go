@@ -233,6 +233,7 @@ type Outcome struct {
 	Values  map[string]Value `json:"values,omitempty"`
 	Amount  *Quantity        `json:"amount,omitempty"` // partial: how much was done
 	Say     string           `json:"say,omitempty"`
+	As      string           `json:"as,omitempty"`     // resolved: done or not_done
 	Issues  Issues           `json:"issues,omitempty"` // refused: every reason
 	Started time.Time        `json:"started"`
 	Ended   time.Time        `json:"ended"`

@@ -91,6 +91,9 @@ func (v *Values) clear(now time.Time, slot int) {
 // issue; then there are no arguments and the command must not be sent.
 func (v *Values) Args(now time.Time, s *Step) (map[string]lab.Value, lab.Issues) {
 	if d, ok := v.decided(s, decidedArgs); ok {
+		if d.Values == nil && len(d.Issues) == 0 {
+			d.Values = map[string]lab.Value{}
+		}
 		return d.Values, d.Issues
 	}
 	args, issues := v.args(now, s)

@@ -139,6 +139,7 @@ type Machine struct {
 	live      map[string]*doNode       // by command id
 	stops     map[string]lab.CommandID // ids of the stops of what was cancelled
 	exposures int
+	settings  []setting // what its commands have set, and nothing has ended since
 	wants     map[lab.PropertyID]bool
 	hold      *held
 	stuck     []*policyNode       // failed steps that wait for a person; the first one's time counts
@@ -209,6 +210,7 @@ func (m *Machine) Step(now time.Time, ev MachineEvent) []MachineAction {
 		m.touched = false
 	case Resumed:
 		m.later(e.Down)
+		m.resumed()
 	case Abort:
 		m.abort(now, e)
 	case Hold:

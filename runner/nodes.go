@@ -120,7 +120,9 @@ type doNode struct {
 	sample  *protocols.Sample
 	by      string
 
-	cancelled bool // nothing waits for its outcome any more; it is told of when it comes
+	cancelled bool                 // nothing waits for its outcome any more; it is told of when it comes
+	before    bool                 // it was asked for before a restart
+	again     map[string]lab.Value // its arguments of before the restart: a setting that is given again
 }
 
 func (n *doNode) tick(m *Machine, now time.Time) (status, string) {
@@ -139,14 +141,22 @@ func (n *doNode) tick(m *Machine, now time.Time) (status, string) {
 		return waiting, ""
 	}
 	o := n.outcome
-	if o.OK() {
+	if o.OK() || o.State == lab.Resolved && o.As == "done" {
+		if n.again != nil {
+			return ended, ""
+		}
+		m.inForce(n)
 		if why := n.measured(m, now, o); why != "" {
 			return failed, why
 		}
 		return ended, ""
 	}
 	m.touch()
-	n.cmd, n.outcome = nil, nil
+	before := n.before
+	n.cmd, n.outcome, n.before = nil, nil, false
+	if before && n.undone(o) {
+		return n.tick(m, now)
+	}
 	// What may have happened twice is never tried again: not what is
 	// effectful, not what is in doubt.
 	again := n.step.Spec.Effect != lab.Effectful && o.State != lab.InDoubt && n.tries <= n.step.OnError.Retry
@@ -161,15 +171,31 @@ func (n *doNode) tick(m *Machine, now time.Time) (status, string) {
 	return failed, fmt.Sprintf("step %s: %s: %s", n.step.Path, o.State, o.Say)
 }
 
+// undone reports whether a command that a restart has cut off is asked for again,
+// now that a person has let the run go on: it is known not to have happened, or
+// may happen twice.
+func (n *doNode) undone(o *lab.Outcome) bool {
+	switch {
+	case o.State == lab.InDoubt:
+		return false
+	case n.step.Spec.Effect == lab.Effectful:
+		return o.State == lab.NotSent || o.State == lab.Resolved && o.As == "not_done"
+	}
+	return o.State == lab.NotSent || o.State == lab.Resolved || o.Kind == lab.KindOutcomeUnknown
+}
+
 // send evaluates the arguments and asks for the command.
 func (n *doNode) send(m *Machine, now time.Time) string {
 	target, spec, err := m.plan.Command(n.step.Role, n.step.Command)
 	if err != nil {
 		return fmt.Sprintf("step %s: %v", n.step.Path, err)
 	}
-	args, issues := m.values.Args(now, n.step)
-	if len(issues) > 0 {
-		return fmt.Sprintf("step %s: %s", n.step.Path, issues[0].Say)
+	args := n.again
+	if args == nil {
+		var issues lab.Issues
+		if args, issues = m.values.Args(now, n.step); len(issues) > 0 {
+			return fmt.Sprintf("step %s: %s", n.step.Path, issues[0].Say)
+		}
 	}
 	if spec.Effect == lab.Acquire {
 		if m.bounds.Exposures > 0 && m.exposures >= m.bounds.Exposures {

@@ -191,6 +191,11 @@ func (m *Machine) State() []byte {
 		asks = append(asks, []any{path, m.asks[path].until, m.asks[path].answer})
 	}
 	s["stuck"], s["asks"] = stuck, asks
+	var settings []any
+	for _, x := range m.settings {
+		settings = append(settings, []any{x.step.Path, x.target, x.args})
+	}
+	s["settings"] = settings
 	if m.root != nil {
 		s["root"] = m.root.state()
 	}
@@ -211,7 +216,7 @@ func (n *policyNode) state() any {
 }
 
 func (n *doNode) state() any {
-	s := map[string]any{"step": n.step.Path, "tries": n.tries, "retry_at": n.retryAt, "finally": n.finally, "cancelled": n.cancelled, "outcome": n.outcome}
+	s := map[string]any{"step": n.step.Path, "tries": n.tries, "retry_at": n.retryAt, "finally": n.finally, "cancelled": n.cancelled, "before": n.before, "outcome": n.outcome}
 	if n.cmd != nil {
 		s["command"] = n.cmd
 	}
@@ -299,7 +304,9 @@ func (n *seqNode) later(d time.Duration) {
 }
 
 func (n *policyNode) later(d time.Duration) { n.inner.later(d) }
-func (n *doNode) later(d time.Duration)     { n.retryAt = shifted(n.retryAt, d) }
+func (n *doNode) later(d time.Duration) {
+	n.retryAt, n.before = shifted(n.retryAt, d), n.cmd != nil
+}
 
 // later begins to await a condition anew; a plain wait lasts as long as it did.
 func (n *waitNode) later(d time.Duration) {

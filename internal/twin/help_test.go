@@ -186,3 +186,12 @@ func set(t testing.TB, w *twin.Twin, knob string, v float64) {
 		t.Fatal(err)
 	}
 }
+
+// ask sends a control message and returns the answer.
+func ask(t testing.TB, w *twin.Twin, principal string, c messages.Control) messages.ControlReply {
+	t.Helper()
+	w.Control(principal, c)
+	run(t, w, time.Second, func(w *twin.Twin) bool { _, ok := w.Reply(c.ID); return ok })
+	r, _ := w.Reply(c.ID)
+	return r
+}

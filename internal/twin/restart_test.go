@@ -263,3 +263,56 @@ func TestSilentInstrument(t *testing.T) {
 		})
 	}
 }
+
+// A run that a restart has cut off at any instant goes on when a person says so:
+// every dose is given once, everything else as often as it takes, and the run
+// ends as if nothing had happened. What is in doubt a person settles first, by
+// what the world shows.
+func TestResumeAnywhere(t *testing.T) {
+	ends := map[string]int{}
+	for at := 50 * time.Millisecond; at < 8*time.Second; at += 431 * time.Millisecond {
+		w := makeTwin(t, 5+uint64(at/(431*time.Millisecond))%3, twin.Faults{})
+		id := accepted(t, w, gold("one"))
+		pass(t, w, at)
+		for range 1 + int(at/time.Millisecond)%2 { // once, or twice in a row
+			restart(t, w)
+			pass(t, w, 20*time.Second) // the doses go on alone, and are stopped
+		}
+		run := w.Runs()[0]
+		if run.State != "held" { // it had not begun, or was over
+			ended(t, w, id, 2*time.Minute)
+			ends["not held"]++
+			continue
+		}
+		if r := ask(t, w, "planner", messages.Control{ID: "agent", Action: messages.ControlRelease, Run: id}); r.OK {
+			t.Errorf("after %s: an agent lets a run go on", at)
+		}
+		if len(run.InDoubt) > 0 {
+			if r := ask(t, w, "operator", messages.Control{ID: "early", Action: messages.ControlRelease, Run: id}); r.OK || !strings.Contains(r.Say, "in doubt") {
+				t.Errorf("after %s: %+v", at, r)
+			}
+		}
+		doubts := w.Status().InDoubt
+		for _, d := range doubts {
+			w.Control("operator", messages.Control{ID: d.Command, Action: messages.ControlResolve, Command: d.Command, As: "done", Reason: "the syringe says so"})
+		}
+		pass(t, w, time.Second)
+		if r := ask(t, w, "operator", messages.Control{ID: "go on", Action: messages.ControlRelease, Run: id, Reason: "looked"}); !r.OK {
+			t.Errorf("after %s: %+v", at, r)
+			continue
+		}
+		stop := ended(t, w, id, 3*time.Minute)
+		if stop.ExitStatus != messages.ExitSuccess {
+			t.Errorf("after %s, with %d in doubt: %+v", at, len(doubts), stop)
+		}
+		for _, pump := range []string{"pump_a", "pump_b"} {
+			if c := w.World().Count(pump); c.Doses != 1 {
+				t.Errorf("after %s: %s %+v", at, pump, c)
+			}
+		}
+		ends["went on"]++
+	}
+	if ends["went on"] < 8 {
+		t.Errorf("%v: this shows little", ends)
+	}
+}
