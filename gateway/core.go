@@ -210,6 +210,8 @@ func (c *Core) Step(now time.Time, ev Event) []Action {
 		c.linkLost(now, e)
 	case ClockTrust:
 		c.clockTrust(e)
+	case JournalFailed:
+		c.poison(e.Err)
 	case Looked:
 		c.looked(now, e)
 	default:

@@ -120,6 +120,8 @@ type (
 	LinkLost struct{ Instrument, Say string }
 	// ClockTrust: wall and monotonic time agree (""), or why not.
 	ClockTrust struct{ Why string }
+	// JournalFailed: nothing that begins an effect can be made durable any more.
+	JournalFailed struct{ Err error }
 	// Tick: only time has passed.
 	Tick struct{}
 )
@@ -144,6 +146,7 @@ func (Looked) event()           {}
 func (LinkUp) event()           {}
 func (LinkLost) event()         {}
 func (ClockTrust) event()       {}
+func (JournalFailed) event()    {}
 func (Tick) event()             {}
 
 // Action is something to do. The closed set is below.

@@ -52,6 +52,9 @@ type Journal interface {
 	// Newest returns the newest entry of a kind and an origin, if there is one
 	// among the latest entries: how far it looks back is bounded.
 	Newest(ctx context.Context, kind, origin string) (Ref, Entry, bool, error)
+	// Failed waits until nothing that begins an effect is taken any more, and
+	// says why; nil: ctx was done first.
+	Failed(ctx context.Context) error
 }
 
 // Ref is an entry's place in a journal.

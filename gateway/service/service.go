@@ -176,6 +176,7 @@ func (s *Service) Run(ctx context.Context) error {
 		start(o.run)
 	}
 	start(s.watchClock)
+	start(s.watchJournal)
 	return s.runCore(ctx)
 }
 
@@ -389,6 +390,14 @@ func (s *Service) watchClock(ctx context.Context) {
 			last = why
 			s.events.Put(gateway.ClockTrust{Why: why})
 		}
+	}
+}
+
+// watchJournal tells the core that the journal has failed, though it was not
+// the core's own entry that found it.
+func (s *Service) watchJournal(ctx context.Context) {
+	if err := s.o.Journal.Failed(ctx); err != nil {
+		s.events.Put(gateway.JournalFailed{Err: err})
 	}
 }
 

@@ -66,6 +66,7 @@ func (j *Journal) keepBallast() {
 	case err == nil:
 	case outOfRoom(err):
 		j.full.Store(true)
+		j.tellFailing(ErrDiskFull)
 		j.log(fmt.Sprintf("there are no %d MiB of room for %s: %v", j.ballast>>20, path, ErrDiskFull))
 	default: // a disk that is not sound shows with the first commit, if not now
 		j.log(fmt.Sprintf("no %s was made, a full disk will end the journal: %v", path, err))
@@ -101,6 +102,7 @@ func (j *Journal) makeRoom(why error) bool {
 	if j.full.Swap(true) {
 		return false
 	}
+	j.tellFailing(ErrDiskFull)
 	err := os.Remove(filepath.Join(j.dir, ballastFile))
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil

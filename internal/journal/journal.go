@@ -87,6 +87,7 @@ type Journal struct {
 	done     chan struct{}
 	poisoned chan struct{}
 	poison   atomic.Pointer[error]
+	failing  chan error // why effects are not taken any more; one value
 	check    chan error // the end of the check; one value
 	checked  chan struct{}
 	giveUp   context.CancelFunc // of the check
@@ -114,7 +115,7 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 		return nil, lab.E(op, "", lockKind(err), err)
 	}
 	j := &Journal{dir: o.Dir, clock: o.Clock, lock: lock, slots: make(chan struct{}, maxWaiting),
-		closing: make(chan struct{}), done: make(chan struct{}), poisoned: make(chan struct{}), check: make(chan error, 1), checked: make(chan struct{})}
+		closing: make(chan struct{}), done: make(chan struct{}), poisoned: make(chan struct{}), failing: make(chan error, 1), check: make(chan error, 1), checked: make(chan struct{})}
 	j.queue.ready = make(chan struct{}, 1)
 	if j.ballast, j.log = o.Ballast, o.Log; j.log == nil {
 		j.log = func(string) {}
@@ -425,6 +426,27 @@ func (j *Journal) usable(op string) error {
 func (j *Journal) fail(err error) {
 	if j.poison.CompareAndSwap(nil, &err) {
 		close(j.poisoned)
+		j.tellFailing(err)
+	}
+}
+
+// tellFailing keeps the first reason.
+func (j *Journal) tellFailing(err error) {
+	select {
+	case j.failing <- err:
+	default:
+	}
+}
+
+// Failed waits until nothing that begins an effect is taken any more, because
+// the journal is poisoned or its disk is full, and says why, to one caller; nil:
+// ctx was done first.
+func (j *Journal) Failed(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-j.failing:
+		return err
 	}
 }
 
