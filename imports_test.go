@@ -64,7 +64,7 @@ var rows = map[string]row{
 		why: "the runner's shell; it reaches gateways by messages only"},
 	"internal/bus": {ours: []string{"lab"}, third: []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/nats-io/nkeys"},
 		why: "NATS, and nothing else knows that it is NATS"},
-	"internal/journal": {ours: []string{"internal/failpoint", "lab"}, third: []string{"github.com/mattn/go-sqlite3", "github.com/gowebpki/jcs", "github.com/nats-io/nkeys"},
+	"internal/journal": {ours: []string{"internal/failpoint", "internal/mailbox", "lab"}, third: []string{"github.com/mattn/go-sqlite3", "github.com/gowebpki/jcs", "github.com/nats-io/nkeys"},
 		why: "SQLite, and nothing else knows that it is SQLite; nkeys: checkpoints are signed by the station's key"},
 	"internal/failpoint": {why: "moments at which a test kills the process; nothing at all in an ordinary build"},
 	"internal/wall":      {third: []string{"github.com/oklog/ulid/v2"}, why: "the real clock and real ids"},

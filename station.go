@@ -275,9 +275,10 @@ func (s *station) openRunner(ctx context.Context, o stationOptions, access confi
 			InlineApproved: p.May.Inline == configs.InlineNeedsApproval, Priority: p.May.Priority, Protocols: p.May.Protocols,
 			Rate: runner.Rate{N: p.May.Proposals.N, Per: p.May.Proposals.Per}})
 	}
-	core := runner.New(runner.Options{Lab: s.cfg.Lab, Classes: s.cfg.Classes, Library: library, Principals: principals, RulesHash: s.cfg.Rules.Hash,
-		Preflight: preflight.With(s.cfg.Rules), IDs: s.ids, Approvals: approvalsOf(access.Approvals)})
-	s.runner, err = runnerservice.New(ctx, runnerservice.Options{Core: core, Lab: s.cfg.Lab, Clock: s.clock, IDs: s.ids, Bus: conn, Journal: s.journal, Log: o.Log,
+	core := runner.Options{Lab: s.cfg.Lab, Classes: s.cfg.Classes, Library: library, Principals: principals, RulesHash: s.cfg.Rules.Hash,
+		Preflight: preflight.With(s.cfg.Rules), IDs: s.ids, Approvals: approvalsOf(access.Approvals)}
+	s.runner, err = runnerservice.New(ctx, runnerservice.Options{Core: core, Lab: s.cfg.Lab, Clock: s.clock, IDs: s.ids, Bus: conn, Journal: s.journal,
+		Snapshots: journal.NewSnapshots(string(s.data)), Log: o.Log,
 		LoadRules: func() (runner.Rules, error) {
 			rules, err := s.loadRules()
 			if err != nil {

@@ -35,13 +35,7 @@ func (c *Core) control(now time.Time, e ControlAsked) {
 		reply.OK = true
 		reply.Runs, reply.Say = listed(c.Runs(own), e.Control.Run)
 	case messages.ControlVerdict:
-		rec := c.verdicts[proposalKey(e.Principal, &proposal{Proposal: messages.Proposal{Key: e.Control.Key}})]
-		if rec == nil || !rec.durable {
-			reply.Say = fmt.Sprintf("nothing was answered to key %q of %s", e.Control.Key, e.Principal)
-			return
-		}
-		v := rec.verdict
-		reply.OK, reply.Verdict, reply.Say = true, &v, v.Say
+		reply, told = c.verdictAsked(e, reply)
 	case messages.ControlQueue:
 		reply.OK, reply.Queue = true, c.Queue(now, own)
 		reply.Say = plural(len(reply.Queue), "run") + " in the queue"

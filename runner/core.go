@@ -8,6 +8,7 @@ package runner
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -52,7 +53,19 @@ type Options struct {
 	// MaxQueueEach bounds those of one principal, so that nobody can fill the
 	// queue for everybody. Default 100.
 	MaxQueueEach int
+	// SnapshotEvery is how many entries come between two snapshots; a start
+	// reads about so many. Default DefaultSnapshotEvery.
+	SnapshotEvery int
+	// MaxAnswered is how many answers to proposals are at hand; older ones are
+	// asked of the journal. Default 1000.
+	MaxAnswered int
+	// MaxEnded is how many runs that are over are listed still. Default 1000.
+	MaxEnded int
 }
+
+// DefaultSnapshotEvery is how many of the runner's entries come between two
+// snapshots, where nobody says otherwise.
+const DefaultSnapshotEvery = 5000
 
 // Times of the runner's side of a lease and of its commands.
 const (
@@ -68,30 +81,25 @@ const (
 type Core struct {
 	o        Options
 	byName   map[string][]*protocols.Protocol
-	verdicts map[string]*record     // by proposalKey, for ever
+	verdicts map[string]*record     // by proposalKey: the latest, and those that are being looked for; the rest is asked of the journal
+	answered []string               // keys of the verdicts that are durable, oldest first
 	asked    map[string][]time.Time // by principal with a rate: its proposals that still count
 	queue    []*run                 // accepted and not begun, in order; see queue.go
 	coming   []*run                 // accepted, and not durable yet
 	latches  []*latch               // that nobody has reset, as far as is known
-	runs     map[string]*run        // by id, for ever; ended ones keep only what a list shows
+	runs     map[string]*run        // by id; of those that are over the newest, with only what a list shows
 	order    []string
+	live     []*run          // those that are not over, in the same order
 	byCmd    map[string]*run // live commands
 	waiting  map[uint64]func(now time.Time, refs []lab.Ref, err error)
 	token    uint64
+	since    int       // entries since the last snapshot
 	now      time.Time // of the last Step
 	actions  []Action
 	outdated string // hash of the gateway's rules, while the ones here are others; empty: they are the same
 
 	restoring    *proposal // the proposal whose verdict comes next in the journal
 	restoringKey string
-}
-
-// record is what was answered to a key.
-type record struct {
-	content string // hash of the proposal
-	verdict messages.Verdict
-	durable bool
-	waiters []Proposed // deliveries of it that came before it was durable
 }
 
 // New makes a Core.
@@ -101,6 +109,15 @@ func New(o Options) *Core {
 	}
 	if o.MaxQueueEach == 0 {
 		o.MaxQueueEach = 100
+	}
+	if o.SnapshotEvery == 0 {
+		o.SnapshotEvery = DefaultSnapshotEvery
+	}
+	if o.MaxAnswered == 0 {
+		o.MaxAnswered = 1000
+	}
+	if o.MaxEnded == 0 {
+		o.MaxEnded = mostListed
 	}
 	c := &Core{o: o, byName: map[string][]*protocols.Protocol{}, asked: map[string][]time.Time{}, verdicts: map[string]*record{}, runs: map[string]*run{},
 		byCmd: map[string]*run{}, waiting: map[uint64]func(time.Time, []lab.Ref, error){}}
@@ -122,6 +139,8 @@ func (c *Core) Step(now time.Time, ev Event) []Action {
 		if then != nil {
 			then(now, e.Refs, e.Err)
 		}
+	case Looked:
+		c.looked(now, e)
 	case LeaseReplied:
 		c.leaseReplied(now, e)
 	case CommandReplied:
@@ -141,6 +160,7 @@ func (c *Core) Step(now time.Time, ev Event) []Action {
 	case Tick:
 	}
 	c.tick(now)
+	c.keepSmall(now)
 	return c.actions
 }
 
@@ -149,14 +169,16 @@ func (c *Core) do(a Action) { c.actions = append(c.actions, a) }
 func (c *Core) append(then func(now time.Time, refs []lab.Ref, err error), entries ...lab.Entry) {
 	c.token++
 	c.waiting[c.token] = then
+	c.since += len(entries)
 	c.do(Append{c.token, entries})
 }
 
 // tick does what is due by time alone.
 func (c *Core) tick(now time.Time) {
+	c.live = slices.DeleteFunc(c.live, (*run).over)
 	c.startWaiting(now)
-	for _, id := range c.order {
-		switch r := c.runs[id]; {
+	for _, r := range c.live {
+		switch {
 		case r.active():
 			c.runTick(now, r)
 		case r.state == Held:
@@ -169,8 +191,7 @@ func (c *Core) tick(now time.Time) {
 // never.
 func (c *Core) Next() time.Time {
 	next := c.queueNext()
-	for _, id := range c.order {
-		r := c.runs[id]
+	for _, r := range c.live {
 		if !r.active() && r.state != Held {
 			continue
 		}
@@ -184,6 +205,12 @@ func (c *Core) Next() time.Time {
 		}
 	}
 	return next
+}
+
+// addRun takes a run in, after those before it.
+func (c *Core) addRun(r *run) {
+	c.runs[r.id] = r
+	c.order, c.live = append(c.order, r.id), append(c.live, r)
 }
 
 func (c *Core) principal(name string) *Principal {

@@ -32,6 +32,13 @@ type (
 		Refs  []lab.Ref
 		Err   error
 	}
+	// Looked: the journal was asked what was answered to a key, as a Look asks.
+	// The entries with its AnswerKeys; nil: nothing was. Err: it can't be asked.
+	Looked struct {
+		Key               string
+		Proposal, Verdict *lab.Entry
+		Err               error
+	}
 	// LeaseReplied: a gateway answered a lease request; Err where it did not.
 	LeaseReplied struct {
 		Run    string
@@ -79,6 +86,7 @@ type (
 
 func (Proposed) event()       {}
 func (Durable) event()        {}
+func (Looked) event()         {}
 func (LeaseReplied) event()   {}
 func (CommandReplied) event() {}
 func (OutcomeArrived) event() {}
@@ -101,6 +109,12 @@ type (
 	}
 	// Note entries without waiting.
 	Note struct{ Entries []lab.Entry }
+	// Look in the journal for what was answered to a key, then step with
+	// Looked.
+	Look struct{ Key string }
+	// Snap keeps a snapshot: what the actions before it wrote is in it, what
+	// comes after is not.
+	Snap struct{ State *Snapshot }
 	// Publish a verdict or a document of a run; the shell knows its subject and
 	// adds the envelope.
 	Publish struct {
@@ -137,6 +151,8 @@ type (
 
 func (Append) action()      {}
 func (Note) action()        {}
+func (Look) action()        {}
+func (Snap) action()        {}
 func (Publish) action()     {}
 func (Acknowledge) action() {}
 func (Lease) action()       {}

@@ -1,6 +1,7 @@
 package runner_test
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"labgate/configs"
 	"labgate/lab"
@@ -68,6 +72,9 @@ type office struct {
 	held     map[string]string // instrument to run
 	commands []messages.Command
 	queries  []string
+	looks    []string
+	snap     []byte // the newest snapshot
+	place    int    // how many entries it stands for
 	journal  []lab.Entry
 	verdicts []messages.Verdict
 	docs     []any
@@ -113,24 +120,57 @@ func newOffice(t testing.TB, library ...string) *office {
 	for i, text := range append(append([]string(nil), more...), library...) {
 		parse(fmt.Sprintf("test-%d.yaml", i), []byte(text))
 	}
-	o.opts = runner.Options{Lab: o.cfg.Lab, Classes: o.cfg.Classes, Library: protos, RulesHash: o.cfg.Rules.Hash, Preflight: preflight.With(o.cfg.Rules), IDs: &counted{},
+	o.opts = runner.Options{Lab: o.cfg.Lab, Classes: o.cfg.Classes, Library: protos, RulesHash: o.cfg.Rules.Hash, Preflight: preflight.With(o.cfg.Rules), IDs: &counted{}, SnapshotEvery: 7, MaxAnswered: 2,
 		Principals: []runner.Principal{{Name: "planner_1", Role: "agent", Until: t0.Add(24 * time.Hour)}, {Name: "planner_2", Role: "agent", Protocols: []string{"coat-films"}},
 			{Name: "late_1", Role: "agent", Until: t0}, {Name: "scientist_1", Role: "scientist", Inline: true}, {Name: "operator_1", Role: "operator"}}}
 	o.core = runner.New(o.opts)
 	return o
 }
 
-// restart is a new process with what the journal holds.
+// restart is a new process with what the journal holds: from its newest
+// snapshot, which must tell the same as the whole journal does.
 func (o *office) restart() {
 	o.Helper()
-	o.core = runner.New(o.opts)
-	o.appends, o.leases, o.commands, o.queries, o.held = nil, nil, nil, nil, map[string]string{}
-	for _, e := range o.journal {
-		if err := o.core.Restore(e); err != nil {
+	o.appends, o.leases, o.commands, o.queries, o.looks, o.held = nil, nil, nil, nil, nil, map[string]string{}
+	whole := o.restored(nil, 0)
+	o.core = o.restored(o.snap, o.place)
+	if diff := cmp.Diff(whole.Runs(""), o.core.Runs(""), cmpopts.EquateEmpty()); diff != "" {
+		o.Fatalf("from the whole journal, and from the snapshot of entry %d of %d:\n%s", o.place, len(o.journal), diff)
+	}
+	if diff := cmp.Diff(whole.Queue(o.now, ""), o.core.Queue(o.now, "")); diff != "" {
+		o.Fatalf("from the whole journal, and from the snapshot of entry %d of %d:\n%s", o.place, len(o.journal), diff)
+	}
+	o.act(o.core.Restored(o.now))
+}
+
+func (o *office) restored(snap []byte, from int) *runner.Core {
+	o.Helper()
+	core := runner.New(o.opts)
+	if snap != nil {
+		var state runner.Snapshot
+		if err := json.Unmarshal(snap, &state); err != nil {
+			o.Fatal(err)
+		}
+		if err := core.Recall(&state); err != nil {
 			o.Fatal(err)
 		}
 	}
-	o.act(o.core.Restored(o.now))
+	for _, e := range o.journal[from:] {
+		if err := core.Restore(e); err != nil {
+			o.Fatal(err)
+		}
+	}
+	return core
+}
+
+// seen is the journal's entry with a key; nil: there is none.
+func (o *office) seen(key string) *lab.Entry {
+	for i := range o.journal {
+		if o.journal[i].Key == key {
+			return &o.journal[i]
+		}
+	}
+	return nil
 }
 
 func (o *office) step(ev runner.Event) {
@@ -149,6 +189,12 @@ func (o *office) act(actions []runner.Action) {
 	for !o.manual && len(o.appends) > 0 {
 		o.commit()
 	}
+	for len(o.looks) > 0 {
+		key := o.looks[0]
+		o.looks = o.looks[1:]
+		proposal, verdict := runner.AnswerKeys(key)
+		o.step(runner.Looked{Key: key, Proposal: o.seen(proposal), Verdict: o.seen(verdict)})
+	}
 	for !o.noLeases && len(o.leases) > 0 {
 		o.lease("")
 	}
@@ -165,6 +211,10 @@ func (o *office) one(a runner.Action) {
 		o.appends = append(o.appends, a)
 	case runner.Note:
 		o.journal = append(o.journal, a.Entries...)
+	case runner.Look:
+		o.looks = append(o.looks, a.Key)
+	case runner.Snap:
+		o.snap, o.place = messages.Body(a.State), len(o.journal)
 	case runner.Publish:
 		switch d := a.Document.(type) {
 		case messages.Verdict:

@@ -38,8 +38,7 @@ func (c *Core) hold(now time.Time, r *run, s messages.Safety) {
 // latchReset takes a rule off the runs that it holds. They do not go on by
 // that.
 func (c *Core) latchReset(rule string) {
-	for _, id := range c.order {
-		r := c.runs[id]
+	for _, r := range c.live {
 		r.holds = slices.DeleteFunc(r.holds, func(x string) bool { return x == rule })
 	}
 }

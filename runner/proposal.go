@@ -2,7 +2,6 @@ package runner
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -22,55 +21,6 @@ func (p *proposal) protocolName() string {
 		return p.Protocol.Name + "@" + p.Protocol.Version
 	}
 	return "inline"
-}
-
-// proposalKey is unique in the journal for ever: one principal's key. What has
-// no readable key counts by its content.
-func proposalKey(principal string, p *proposal) string {
-	if p.Key == "" || len(p.Key) > messages.MaxKey {
-		return "proposal/" + principal + "/content/" + p.content
-	}
-	return "proposal/" + principal + "/key/" + p.Key
-}
-
-// proposed answers a proposal: the verdict is durable before it is published
-// and before the delivery is acknowledged.
-func (c *Core) proposed(now time.Time, e Proposed) {
-	decoded, issues := messages.DecodeProposal(e.Data)
-	p := &proposal{decoded, lab.HashText(e.Data)}
-	key := proposalKey(e.Principal, p)
-	if rec := c.verdicts[key]; rec != nil {
-		c.repeated(now, e, p, rec)
-		return
-	}
-	v := messages.Verdict{Proposal: p.ID, Key: p.Key, Principal: e.Principal, Hashes: messages.Hashes{Lab: c.o.Lab.Hash, Rules: c.o.RulesHash}}
-	r := c.judge(now, e.Principal, p, issues, &v)
-	rec := &record{content: p.content, verdict: v, waiters: []Proposed{e}}
-	c.verdicts[key] = rec
-	pe := c.entry(now, "proposal/v1", e.Principal, nil, proposalBody{p.content, p.Proposal, string(clip(e.Data, 4096)), len(issues) > 0})
-	pe.Key = key
-	ve := c.entry(now, "verdict/v1", e.Principal, nil, v)
-	pe.Run, ve.Run = v.Run, v.Run
-	if r != nil {
-		c.coming = append(c.coming, r)
-	}
-	c.append(func(now time.Time, _ []lab.Ref, err error) {
-		c.coming = slices.DeleteFunc(c.coming, func(x *run) bool { return x == r })
-		if err != nil {
-			delete(c.verdicts, key) // not answered: the delivery comes again
-			return
-		}
-		rec.durable = true
-		for _, w := range rec.waiters {
-			c.tell(w, v)
-		}
-		rec.waiters = nil
-		if r != nil {
-			c.runs[r.id] = r
-			c.order = append(c.order, r.id)
-			c.enqueue(r)
-		}
-	}, pe, ve)
 }
 
 // tell answers one delivery. Where the proposal had no readable id its sender
@@ -98,25 +48,10 @@ func clip(b []byte, n int) []byte {
 	return []byte(strings.ToValidUTF8(string(b), "\uFFFD"))
 }
 
-// repeated answers a key that was answered before: the same verdict for the
-// same content, a rejection for any other. Neither makes a run.
-func (c *Core) repeated(now time.Time, e Proposed, p *proposal, rec *record) {
-	if rec.content != p.content {
-		v := messages.Verdict{Proposal: p.ID, Key: p.Key, Principal: e.Principal, Decision: messages.RejectedDecision, Hashes: messages.Hashes{Lab: c.o.Lab.Hash, Rules: c.o.RulesHash},
-			Issues: lab.Issues{{Code: "key_reused", Path: "key", Got: p.Key, Say: fmt.Sprintf("key %q was used for another proposal", p.Key), Hint: "a new proposal needs a new key"}}}
-		v.Say = v.Issues[0].Say
-		c.note(c.entry(now, "key_reused/v1", e.Principal, nil, v))
-		c.tell(e, v)
-		return
-	}
-	if !rec.durable {
-		rec.waiters = append(rec.waiters, Proposed{Principal: e.Principal, StreamSeq: e.StreamSeq, Token: e.Token})
-		return
-	}
-	c.tell(e, rec.verdict)
+func (c *Core) note(entries ...lab.Entry) {
+	c.since += len(entries)
+	c.do(Note{entries})
 }
-
-func (c *Core) note(entries ...lab.Entry) { c.do(Note{entries}) }
 
 // mostIssues bounds a verdict: beyond it a sender needs the count, not the list.
 const mostIssues = 100

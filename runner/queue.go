@@ -227,8 +227,7 @@ type taken struct {
 
 func (c *Core) taken() taken {
 	t := taken{map[string]*run{}, map[string]*run{}}
-	for _, id := range c.order {
-		r := c.runs[id]
+	for _, r := range c.live {
 		if r.state != Held && !r.active() {
 			continue
 		}

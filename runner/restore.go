@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"labgate/lab"
@@ -17,9 +18,8 @@ func (c *Core) Restore(e lab.Entry) error {
 	case "proposal/v1":
 		var b proposalBody
 		if err = json.Unmarshal(e.Body, &b); err == nil {
-			c.verdicts[e.Key] = &record{content: b.Content, durable: true, verdict: messages.Verdict{Proposal: b.Proposal.ID}}
 			c.restoring = &proposal{b.Proposal, b.Content}
-			c.restoringKey = e.Key
+			c.restoringKey = strings.TrimPrefix(e.Key, "proposal/")
 		}
 	case "verdict/v1":
 		var v messages.Verdict
@@ -78,47 +78,51 @@ func (c *Core) Restore(e lab.Entry) error {
 
 // restoreVerdict puts back what was answered, and the run if there is one.
 func (c *Core) restoreVerdict(e lab.Entry, v messages.Verdict) error {
-	rec := c.verdicts[c.restoringKey]
-	if rec == nil || c.restoring == nil {
+	p := c.restoring
+	if p == nil {
 		return nil // a key used again; nothing hangs on it
 	}
-	rec.verdict = v
-	p := c.restoring
 	c.restoring = nil
+	c.keepAnswer(c.restoringKey, &record{content: p.content, durable: true, verdict: v})
 	if pr := c.principal(v.Principal); pr != nil && pr.Rate.N > 0 && !slices.ContainsFunc(v.Issues, func(i lab.Issue) bool { return i.Code == overRate }) {
 		c.asked[v.Principal] = append(c.asked[v.Principal], e.Time)
 	}
 	if v.Run == "" {
 		return nil
 	}
-	r := newRun(v.Run, v.Principal, p, nil, e.Time)
+	c.restoreRun(e.Time, p, v)
+	return nil
+}
+
+// restoreRun puts back a run that was accepted then, into the queue.
+func (c *Core) restoreRun(then time.Time, p *proposal, v messages.Verdict) {
+	r := newRun(v.Run, v.Principal, p, nil, then)
+	r.verdict = &v
 	r.rules = v.Hashes.Rules
 	if v.Queue != nil {
 		r.counts = v.Queue.Counts
 	}
 	if v.Approval != nil {
-		r.approval = &approval{Approvals: *v.Approval, within: v.Approval.Until.Sub(e.Time)}
+		r.approval = &approval{Approvals: *v.Approval, within: v.Approval.Until.Sub(then)}
 		r.approval.Given = nil
 	}
-	c.runs[r.id] = r
-	c.order = append(c.order, r.id)
+	c.addRun(r)
 	proto, is := c.findProtocol(v.Principal, p)
 	if proto == nil || len(is) > 0 || proto.Hash != v.Hashes.Protocol {
 		r.say = "its protocol is not the one that was accepted"
-		return nil
+		return
 	}
 	plan, is := c.plan(proto, p)
 	if plan == nil || len(is) > 0 {
 		r.say = "its plan can't be bound any more"
-		return nil
+		return
 	}
 	if plan.Hash != v.Hashes.Plan && r.approval == nil {
 		r.say = "the lab has changed since its verdict: propose it again"
-		return nil
+		return
 	}
 	r.plan = plan
 	c.enqueue(r)
-	return nil
 }
 
 // Restored ends the restore. A run that had begun is held until a person says

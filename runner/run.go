@@ -34,6 +34,7 @@ type run struct {
 	id        string
 	principal string
 	proposal  *proposal
+	verdict   *messages.Verdict // until the run is over
 	plan      *protocols.Plan
 	machine   *Machine
 	state     RunState
@@ -400,8 +401,8 @@ func (c *Core) outcomeOf(now time.Time, r *run, o lab.Outcome, ref lab.Ref) {
 }
 
 func (c *Core) reading(now time.Time, e ReadingArrived) {
-	for _, id := range c.order {
-		if r := c.runs[id]; r.machine != nil && r.active() && r.machine.Wants(e.ID) {
+	for _, r := range c.live {
+		if r.machine != nil && r.active() && r.machine.Wants(e.ID) {
 			c.stepMachine(now, r, ReadingCame(e))
 		}
 	}
@@ -450,8 +451,8 @@ func (c *Core) emptyQueue(now time.Time, s messages.Safety) {
 			r.state, r.say = Held, s.Say
 		}
 	}
-	for _, id := range sortedKeys(c.runs) { // one that is asking for its leases ends when the answer comes
-		if r := c.runs[id]; r.state == Leasing && r.machine == nil && r.abort == nil && touched(r) {
+	for _, r := range c.live { // one that is asking for its leases ends when the answer comes
+		if r.state == Leasing && r.machine == nil && r.abort == nil && touched(r) {
 			r.abort = &Abort{Reason: s.Say, Rule: s.Rule, Exit: messages.ExitAbort}
 		}
 	}

@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -11,12 +10,6 @@ import (
 	"labgate/lab"
 )
 
-// snapRequest is a snapshot that stands for all entries before a durable one.
-type snapRequest struct {
-	state *gateway.Snapshot
-	place uint64
-}
-
 // restore makes the core of what the journal holds: from the newest snapshot
 // and what came after it, or, where that is not for this lab and these rules,
 // from all of it.
@@ -24,19 +17,12 @@ func (s *Service) restore(ctx context.Context, newCore func() (*gateway.Core, er
 	if s.core, err = newCore(); err != nil {
 		return err
 	}
-	data, next, err := s.o.Snapshots.Latest(ctx, s.o.Journal, s.stamp.origin)
-	if err == nil && data != nil {
-		var snap gateway.Snapshot
-		if err = json.Unmarshal(data, &snap); err == nil {
-			err = s.core.Recall(&snap)
-		}
-	}
+	next, err := journal.Recall(ctx, s.o.Snapshots, s.o.Journal, s.stamp.origin, s.core.Recall)
 	if err != nil {
 		s.o.Log(fmt.Sprintf("gateway %s reads the whole journal: %v", s.o.Name, err))
 		if s.core, err = newCore(); err != nil {
 			return err
 		}
-		next = 1
 	}
 	return s.o.Journal.Read(ctx, next, func(_ lab.Ref, e lab.Entry) error { return s.core.Restore(e) })
 }
@@ -49,31 +35,6 @@ func (s *Service) placeOf(now time.Time, snap *gateway.Snapshot) appendRequest {
 		}
 	}
 	return appendRequest{entries: s.seal(now, []lab.Entry{{Kind: journal.SnapshotPlace}}), snap: snap}
-}
-
-// runSnapshots is the one goroutine that keeps snapshots, so that neither the
-// core nor a commit waits for one to be written.
-func (s *Service) runSnapshots(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return // there will be a last one
-		case <-s.snaps.Ready():
-		}
-		for _, r := range s.snaps.Take() {
-			s.keep(ctx, r)
-		}
-	}
-}
-
-func (s *Service) keep(ctx context.Context, r snapRequest) {
-	data, err := json.Marshal(r.state)
-	if err == nil {
-		err = s.o.Snapshots.Keep(ctx, s.o.Journal, s.stamp.origin, r.place, data, s.sealSnapshot)
-	}
-	if err != nil && ctx.Err() == nil {
-		s.o.Log(fmt.Sprintf("no snapshot was kept, the next start reads more: %v", err))
-	}
 }
 
 // sealSnapshot is seal for the goroutine that keeps snapshots: their entries
@@ -95,9 +56,7 @@ func (s *Service) lastSnapshot(ctx context.Context) {
 	s.writeBatch(ctx, s.appends.Take())
 	now := s.o.Clock.Now()
 	s.writeBatch(ctx, []appendRequest{s.placeOf(now, s.core.Snapshot(now))})
-	for _, r := range s.snaps.Take() {
-		s.keep(ctx, r)
-	}
+	s.snaps.Last(ctx)
 }
 
 // runLooks is the one goroutine that asks the journal what was answered to a

@@ -80,9 +80,9 @@ type Service struct {
 	out     *outbox
 	blobs   *mailbox.Box[storeRequest]
 	reloads *mailbox.Box[reloadRequest]
-	looks   *mailbox.Box[string]      // ids that the journal is asked about
-	snaps   *mailbox.Box[snapRequest] // snapshots whose place is durable
-	seq     uint64                    // of journal entries
+	looks   *mailbox.Box[string] // ids that the journal is asked about
+	snaps   *journal.Keeper
+	seq     uint64 // of journal entries
 	fatal   chan error
 }
 
@@ -105,10 +105,11 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	now := o.Clock.Now()
 	s := &Service{o: o, boot: o.IDs.New(now), stops: mailbox.New[gateway.Event](), events: mailbox.New[gateway.Event](), appends: mailbox.New[appendRequest](),
 		owners: map[string]*owner{}, seen: map[lab.PropertyID]time.Time{}, out: newOutbox(),
-		blobs: mailbox.New[storeRequest](), reloads: mailbox.New[reloadRequest](), looks: mailbox.New[string](), snaps: mailbox.New[snapRequest](), fatal: make(chan error, 1)}
+		blobs: mailbox.New[storeRequest](), reloads: mailbox.New[reloadRequest](), looks: mailbox.New[string](), fatal: make(chan error, 1)}
 	s.slots.readings = map[lab.PropertyID]lab.Reading{}
 	s.slots.ready = make(chan struct{}, 1)
 	s.stamp = stamper{lab: o.Lab.Name, origin: "gateway/" + o.Name, boot: s.boot, synthetic: o.Lab.Simulated}
+	s.snaps = journal.NewKeeper(o.Snapshots, o.Journal, s.stamp.origin, s.sealSnapshot, o.Log)
 	if err := s.restore(ctx, newCore); err != nil {
 		return nil, err
 	}
@@ -167,7 +168,7 @@ func (s *Service) Run(ctx context.Context) error {
 	start(s.runBlobs)
 	start(s.runReloads)
 	start(s.runLooks)
-	start(s.runSnapshots)
+	start(s.snaps.Run)
 	s.act(ctx, s.o.Clock.Now(), s.core.Restored(s.o.Clock.Now()))
 	if err := s.subscribe(ctx); err != nil {
 		return err
@@ -338,7 +339,7 @@ func (s *Service) writeBatch(ctx context.Context, batch []appendRequest) {
 			s.events.Put(d)
 		}
 		if r.snap != nil && err == nil {
-			s.snaps.Put(snapRequest{r.snap, refs[at].Seq})
+			s.snaps.Put(r.snap, refs[at].Seq)
 		}
 		at += len(r.entries)
 	}

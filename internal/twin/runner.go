@@ -29,9 +29,23 @@ const askWithin = 2 * time.Second // for the gateway to answer
 
 func newRunnerPart(t *Twin) (*runnerPart, error) {
 	core := runner.New(runner.Options{Lab: t.o.Lab, Classes: t.o.Classes, Library: t.o.Library, Principals: t.o.Principals,
-		RulesHash: t.o.Rules.Hash, Preflight: t.preflight(t.o.Rules), IDs: &t.ids, Approvals: t.o.Approvals})
+		RulesHash: t.o.Rules.Hash, Preflight: t.preflight(t.o.Rules), IDs: &t.ids, Approvals: t.o.Approvals,
+		SnapshotEvery: t.o.SnapshotEvery, MaxAnswered: t.o.SnapshotEvery})
 	r := &runnerPart{t: t, core: core, boot: t.ids.New(t.clock.now)}
-	for _, e := range t.disk.entries {
+	snap := t.disk.snaps["runner"]
+	if snap.data != nil {
+		var state runner.Snapshot
+		if err := json.Unmarshal(snap.data, &state); err != nil {
+			return nil, err
+		}
+		if err := core.Recall(&state); err != nil {
+			return nil, err
+		}
+	}
+	for n, e := range t.disk.entries {
+		if n < snap.place && e.Origin == "runner" {
+			continue // it is in the snapshot
+		}
 		if err := core.Restore(e); err != nil {
 			return nil, err
 		}
@@ -77,6 +91,13 @@ func (r *runnerPart) act(a runner.Action) {
 		})
 	case runner.Note:
 		r.t.disk.append(r.seal(a.Entries), nil)
+	case runner.Look:
+		proposal, verdict := runner.AnswerKeys(a.Key)
+		r.t.after(0, func() {
+			r.step(runner.Looked{Key: a.Key, Proposal: r.t.disk.seen(proposal), Verdict: r.t.disk.seen(verdict)})
+		})
+	case runner.Snap:
+		r.t.disk.keep("runner", messages.Body(a.State), r.seal([]lab.Entry{{Kind: "snapshot_place/v1", Time: r.t.clock.now}})[0])
 	case runner.Acknowledge:
 		a.Token.(*delivery).done = true
 	case runner.Publish:

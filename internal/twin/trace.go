@@ -184,6 +184,8 @@ func sayRunnerEvent(ev runner.Event) string {
 		return fmt.Sprintf("proposed %d by %s %s", e.StreamSeq, e.Principal, clip(e.Data))
 	case runner.Durable:
 		return fmt.Sprintf("durable %d%s", e.Token, sayRefs(e.Refs, e.Err))
+	case runner.Looked:
+		return fmt.Sprintf("looked %s, answered: %t%s", e.Key, e.Verdict != nil, sayErr(e.Err))
 	case runner.LeaseReplied:
 		return fmt.Sprintf("lease replied %s %s %s%s", e.Run, e.Action, doc(e.Reply), sayErr(e.Err))
 	case runner.CommandReplied:
@@ -210,6 +212,10 @@ func sayRunnerAction(a runner.Action) string {
 		return fmt.Sprintf("append %d %s", a.Token, sayEntries(a.Entries))
 	case runner.Note:
 		return "note " + sayEntries(a.Entries)
+	case runner.Look:
+		return "look " + a.Key
+	case runner.Snap:
+		return "snapshot"
 	case runner.Publish:
 		return fmt.Sprintf("publish to %s %s", a.Principal, doc(a.Document))
 	case runner.Acknowledge:

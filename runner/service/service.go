@@ -2,7 +2,8 @@
 // journal's queue and the clock.
 //
 // Goroutines: one runs the core and is the only one that calls it; one hands
-// entries to the journal; one writes to the bus; a request to a gateway waits
+// entries to the journal; one asks it for old answers; one keeps snapshots; one
+// writes to the bus; a request to a gateway waits
 // in a goroutine of its own, so that a gateway that hangs holds up nobody. Run
 // starts them all and joins them all.
 package service
@@ -19,6 +20,7 @@ import (
 
 	"labgate/internal/bus"
 	"labgate/internal/failpoint"
+	"labgate/internal/journal"
 	"labgate/internal/mailbox"
 	"labgate/lab"
 	"labgate/messages"
@@ -32,15 +34,18 @@ type Bus interface {
 	ConsumeProposals(ctx context.Context, fn func(bus.Delivery)) error
 }
 
-// Options make a Service. Everything is mandatory but Log and LoadRules.
+// Options make a Service. Everything is mandatory but Log, LoadRules and
+// Snapshots.
 type Options struct {
-	Core    *runner.Core
+	Core    runner.Options
 	Lab     *lab.Lab
 	Clock   lab.Clock
 	IDs     lab.IDs
 	Bus     Bus
 	Journal lab.Journal
-	Log     func(string) // one line for people
+	// Snapshots shorten a start. Nil: every start reads the whole journal.
+	Snapshots *journal.Snapshots
+	Log       func(string) // one line for people
 	// LoadRules reads the lab's interlocks again. Nil: they never change.
 	LoadRules func() (runner.Rules, error)
 }
@@ -53,12 +58,15 @@ const (
 // Service runs the runner of one lab.
 type Service struct {
 	o       Options
+	core    *runner.Core
 	boot    string
 	seq     uint64 // of journal entries
 	docs    atomic.Uint64
 	events  *mailbox.Box[runner.Event]
 	appends *mailbox.Box[appendRequest]
 	out     *mailbox.Box[outgoing]
+	looks   *mailbox.Box[string] // bounded by the deliveries that are not acknowledged
+	snaps   *journal.Keeper
 	asking  chan struct{}
 	wg      sync.WaitGroup
 }
@@ -66,6 +74,7 @@ type Service struct {
 type appendRequest struct {
 	token   uint64
 	entries []lab.Entry
+	snap    *runner.Snapshot // the one entry is its place
 }
 
 type outgoing struct {
@@ -79,9 +88,9 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if o.Log == nil {
 		o.Log = func(string) {}
 	}
-	s := &Service{o: o, boot: o.IDs.New(o.Clock.Now()), events: mailbox.New[runner.Event](), appends: mailbox.New[appendRequest](), out: mailbox.New[outgoing](), asking: make(chan struct{}, maxAsking)}
-	err := o.Journal.Read(ctx, 1, func(_ lab.Ref, e lab.Entry) error { return o.Core.Restore(e) })
-	return s, err
+	s := &Service{o: o, boot: o.IDs.New(o.Clock.Now()), events: mailbox.New[runner.Event](), appends: mailbox.New[appendRequest](), out: mailbox.New[outgoing](), looks: mailbox.New[string](), asking: make(chan struct{}, maxAsking)}
+	s.snaps = journal.NewKeeper(o.Snapshots, o.Journal, origin, s.sealSnapshot, o.Log)
+	return s, s.restore(ctx)
 }
 
 // Run works until ctx is done, then joins everything it started. Runs that
@@ -89,11 +98,14 @@ func New(ctx context.Context, o Options) (*Service, error) {
 // their safe state.
 func (s *Service) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer s.lastSnapshot(context.WithoutCancel(ctx))
 	defer s.wg.Wait()
 	defer cancel()
 	s.start(func() { s.runJournal(ctx) })
+	s.start(func() { s.runLooks(ctx) })
+	s.start(func() { s.snaps.Run(ctx) })
 	s.start(func() { s.runPublisher(ctx) })
-	s.act(ctx, s.o.Clock.Now(), s.o.Core.Restored(s.o.Clock.Now()))
+	s.act(ctx, s.o.Clock.Now(), s.core.Restored(s.o.Clock.Now()))
 	if err := s.subscribe(ctx); err != nil {
 		return err
 	}
@@ -189,7 +201,7 @@ func (s *Service) answer(m lab.Message, r messages.ControlReply) {
 func (s *Service) runCore(ctx context.Context) {
 	for {
 		var timer <-chan time.Time
-		if next := s.o.Core.Next(); !next.IsZero() {
+		if next := s.core.Next(); !next.IsZero() {
 			timer = s.o.Clock.At(next)
 		}
 		select {
@@ -198,11 +210,11 @@ func (s *Service) runCore(ctx context.Context) {
 		case <-s.events.Ready():
 		case <-timer:
 			now := s.o.Clock.Now()
-			s.act(ctx, now, s.o.Core.Step(now, runner.Tick{}))
+			s.act(ctx, now, s.core.Step(now, runner.Tick{}))
 		}
 		for _, e := range s.events.Take() {
 			now := s.o.Clock.Now()
-			s.act(ctx, now, s.o.Core.Step(now, e))
+			s.act(ctx, now, s.core.Step(now, e))
 		}
 	}
 }
@@ -212,9 +224,13 @@ func (s *Service) act(ctx context.Context, now time.Time, actions []runner.Actio
 	for _, a := range actions {
 		switch a := a.(type) {
 		case runner.Append:
-			s.appends.Put(appendRequest{a.Token, s.seal(a.Entries)})
+			s.appends.Put(appendRequest{token: a.Token, entries: s.seal(a.Entries)})
 		case runner.Note:
-			s.appends.Put(appendRequest{0, s.seal(a.Entries)})
+			s.appends.Put(appendRequest{entries: s.seal(a.Entries)})
+		case runner.Look:
+			s.looks.Put(a.Key)
+		case runner.Snap:
+			s.appends.Put(s.placeOf(now, a.State))
 		case runner.Acknowledge:
 			s.out.Put(outgoing{send: func([]byte) error { return a.Token.(func() error)() }})
 		case runner.Publish:
@@ -284,7 +300,7 @@ func (s *Service) ask(ctx context.Context, subject string, data []byte, event fu
 }
 
 func (s *Service) envelope(now time.Time, kind string) messages.Envelope {
-	return messages.Envelope{Kind: kind, Lab: s.o.Lab.Name, Origin: "runner", OriginSeq: s.docs.Add(1), Boot: s.boot, Time: now, Synthetic: s.o.Lab.Simulated}
+	return messages.Envelope{Kind: kind, Lab: s.o.Lab.Name, Origin: origin, OriginSeq: s.docs.Add(1), Boot: s.boot, Time: now, Synthetic: s.o.Lab.Simulated}
 }
 
 // publish puts a verdict or a run's document on its subject.
@@ -320,7 +336,7 @@ func (s *Service) seal(entries []lab.Entry) []lab.Entry {
 	for i := range entries {
 		s.seq++
 		e := &entries[i]
-		e.Origin, e.OriginSeq, e.Boot, e.Synthetic = "runner", s.seq, s.boot, s.o.Lab.Simulated
+		e.Origin, e.OriginSeq, e.Boot, e.Synthetic = origin, s.seq, s.boot, s.o.Lab.Simulated
 	}
 	return entries
 }
@@ -340,7 +356,7 @@ func (s *Service) runJournal(ctx context.Context) {
 
 func (s *Service) write(ctx context.Context, batch []appendRequest) {
 	for _, r := range batch {
-		if r.token == 0 {
+		if r.token == 0 && r.snap == nil {
 			s.o.Journal.Note(r.entries...)
 			continue
 		}
@@ -348,7 +364,12 @@ func (s *Service) write(ctx context.Context, batch []appendRequest) {
 		if err != nil {
 			s.o.Log(fmt.Sprintf("not written to the journal: %v", err))
 		}
-		s.events.Put(runner.Durable{Token: r.token, Refs: refs, Err: err})
+		switch {
+		case r.snap == nil:
+			s.events.Put(runner.Durable{Token: r.token, Refs: refs, Err: err})
+		case err == nil:
+			s.snaps.Put(r.snap, refs[0].Seq)
+		}
 	}
 }
 
