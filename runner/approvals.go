@@ -152,7 +152,7 @@ func (c *Core) approved(now time.Time, e ApprovalAsked) {
 	en := c.entry(now, messages.KindApproval, e.Principal, r, approvalBody{a.Decision, a.Content, a.Reason})
 	en.Principal = e.Principal
 	r.approval.coming = append(r.approval.coming, e.Principal)
-	c.append(func(now time.Time, _ []lab.Ref, err error) {
+	c.append(func(_ time.Time, _ []lab.Ref, err error) {
 		r.approval.coming = slices.DeleteFunc(r.approval.coming, func(x string) bool { return x == e.Principal })
 		switch {
 		case err != nil:
@@ -163,7 +163,7 @@ func (c *Core) approved(now time.Time, e ApprovalAsked) {
 			c.neverStarted(now, r, messages.ExitAbort, fmt.Sprintf("rejected by %s: %s", e.Principal, a.Reason))
 			reply.OK, reply.Say = true, fmt.Sprintf("run %s is rejected", r.id)
 		default:
-			r.give(now, e.Principal)
+			r.give(en.Time, e.Principal) // the journal's time: a restart counts from it too
 			reply.OK, reply.Say = true, fmt.Sprintf("run %s is approved; it begins when its instruments are free", r.id)
 			if r.pending() {
 				reply.Say = fmt.Sprintf("your approval counts; run %s: %s", r.id, r.approvalNeeded())

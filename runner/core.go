@@ -253,9 +253,12 @@ func (c *Core) Runs(principal string) []messages.RunInfo {
 			i.HeldUntil = &t
 		}
 		i.Asks = r.asks()
-		if !r.ended.IsZero() {
+		if r.over() {
 			t := r.ended
 			i.Ended = &t
+			if n := len(r.doubts); n > 0 {
+				i.Say += fmt.Sprintf(" (%s in doubt)", plural(n, "command"))
+			}
 		}
 		list = append(list, i)
 	}

@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"fmt"
 	"math"
 	"time"
 
@@ -90,9 +89,6 @@ func (c *Core) endRun(now time.Time, r *run, a Ended) {
 		delete(c.byCmd, id)
 	}
 	r.commands, r.machine, r.asleep, r.log, r.renewAt, r.heldUntil = map[string]*runCommand{}, nil, nil, nil, time.Time{}, time.Time{}
-	if len(r.doubts) > 0 {
-		r.say += fmt.Sprintf(" (%s in doubt)", plural(len(r.doubts), "command"))
-	}
 }
 
 // scores compares what was predicted before the run with what was measured.

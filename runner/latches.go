@@ -25,8 +25,12 @@ func (l *latch) on(instrument string) bool {
 	return len(l.instruments) == 0 || slices.Contains(l.instruments, instrument)
 }
 
-// latched keeps a latch until its reset.
+// latched keeps a latch until its reset. One on every instrument names none, as
+// in the journal.
 func (c *Core) latched(l latch) {
+	if len(l.instruments) == len(c.o.Lab.Instruments) {
+		l.instruments = nil
+	}
 	if !slices.ContainsFunc(c.latches, func(x *latch) bool { return x.rule == l.rule }) {
 		c.latches = append(c.latches, &l)
 	}

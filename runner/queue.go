@@ -265,10 +265,12 @@ func (c *Core) reasons(now time.Time, r *run, t taken, list []wait) []wait {
 		list = append(list, wait{what: messages.WaitLease})
 	}
 	for _, in := range r.plan.Instruments {
-		switch by, held := t.by[in], t.held[in]; {
-		case held != nil && (by == held || by == nil && r.restored):
+		by, held := t.by[in], t.held[in]
+		if held != nil && (by == held || r.restored) {
 			list = append(list, wait{what: messages.WaitPerson, instrument: in, run: held})
-		case by == nil:
+		}
+		switch {
+		case by == nil || by == held:
 		case by.state == Queued:
 			list = append(list, wait{what: messages.WaitBehind, instrument: in, run: by})
 		default:
@@ -307,7 +309,7 @@ func (c *Core) startWaiting(now time.Time) {
 // overdue ends a run that waits and whose time is up.
 func (c *Core) overdue(now time.Time, r *run) bool {
 	switch {
-	case r.abort != nil || r.asleep != nil: // it has begun long ago
+	case r.hasBegun():
 		return false
 	case !r.notAfter.IsZero() && !now.Before(r.notAfter):
 		c.neverStarted(now, r, messages.ExitFail, "the proposal expired before its instruments were free")
@@ -318,6 +320,10 @@ func (c *Core) overdue(now time.Time, r *run) bool {
 	}
 	return true
 }
+
+// hasBegun reports whether a run that waits has begun long ago: it waits for its
+// instruments again, after a restart.
+func (r *run) hasBegun() bool { return r.abort != nil || r.asleep != nil }
 
 // queueNext is when time alone changes the queue.
 func (c *Core) queueNext() time.Time {
@@ -330,7 +336,7 @@ func (c *Core) queueNext() time.Time {
 		if r.tryAt.After(c.now) {
 			next = earlier(next, r.tryAt)
 		}
-		if r.abort == nil {
+		if !r.hasBegun() {
 			next = earlier(next, r.notAfter)
 			if r.approval != nil {
 				next = earlier(next, r.approval.Until)

@@ -118,7 +118,10 @@ func (r *run) memory() runMemory {
 		m.Ended, m.State, m.Say, m.Outputs = r.ended, r.state, r.say, r.outputs
 		return m
 	}
-	m.Proposal, m.Content, m.Verdict, m.Counts, m.Approval = r.proposal.Proposal, r.proposal.content, r.verdict, r.counts, r.approvals()
+	m.Proposal, m.Content, m.Verdict, m.Approval = r.proposal.Proposal, r.proposal.content, r.verdict, r.approvals()
+	if r.started.IsZero() { // one that has begun has no place in the queue any more
+		m.Counts = r.counts
+	}
 	m.Log, m.Events = slices.Clone(r.log), maps.Clone(r.events)
 	return m
 }

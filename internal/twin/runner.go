@@ -30,7 +30,7 @@ const askWithin = 2 * time.Second // for the gateway to answer
 func newRunnerPart(t *Twin) (*runnerPart, error) {
 	core := runner.New(runner.Options{Lab: t.o.Lab, Classes: t.o.Classes, Library: t.o.Library, Principals: t.o.Principals,
 		RulesHash: t.o.Rules.Hash, Preflight: t.preflight(t.o.Rules), IDs: &t.ids, Approvals: t.o.Approvals,
-		SnapshotEvery: t.o.SnapshotEvery, MaxAnswered: t.o.SnapshotEvery})
+		SnapshotEvery: t.o.SnapshotEvery, MaxAnswered: t.o.SnapshotEvery, MaxQueue: t.o.MaxQueue, MaxQueueEach: t.o.MaxQueueEach})
 	r := &runnerPart{t: t, core: core, boot: t.ids.New(t.clock.now)}
 	snap := t.disk.snaps["runner"]
 	if snap.data != nil {

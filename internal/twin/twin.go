@@ -41,6 +41,8 @@ type Options struct {
 	Start         time.Time     // zero: the first second of 2000
 	SnapshotEvery int           // entries between two snapshots of the gateway; zero: gateway.DefaultSnapshotEvery
 	StartWithin   time.Duration // for inputs to be first good; zero: safety.StartWithin
+	MaxQueue      int           // runs that wait, at most; zero: the runner's own bound
+	MaxQueueEach  int           // those of one principal
 	Faults        Faults
 	Quiet         bool // no trace is kept: a run is faster
 	// Sparse reads less while no command is under way: what a trip, an alarm, a
@@ -357,6 +359,12 @@ func (t *Twin) Blob(hash string) []byte { return t.blobs[hash] }
 
 // Status is what the gateway says of itself now: latches, doubts, links.
 func (t *Twin) Status() messages.Status { return t.gateway.status() }
+
+// Snapshots are what both parts would keep of themselves now; the runner's is
+// nil while something of it is on its way to the journal.
+func (t *Twin) Snapshots() (*gateway.Snapshot, *runner.Snapshot) {
+	return t.gateway.core.Snapshot(t.clock.now), t.runner.core.Snapshot(t.clock.now)
+}
 
 // Waiting is what the runner says of its queue now.
 func (t *Twin) Waiting() []messages.QueueInfo { return t.runner.core.Queue(t.clock.now, "") }
