@@ -71,7 +71,8 @@ const DefaultSnapshotEvery = 5000
 const (
 	leaseTTL    = 10 * time.Second
 	leaseRenew  = leaseTTL / 3
-	retryLeases = time.Second            // a run that did not get its instruments tries again
+	retryLeases = time.Second            // a run that did not get its instruments tries again, then after twice as long
+	rarestRetry = 16 * time.Second       // each try is in the journal: an instrument that is away for a night must not fill it
 	telemetryAt = 100 * time.Millisecond // readings that a leased instrument is asked for
 	askOutcome  = 2 * time.Second        // a command without an outcome is asked for again
 	silentFor   = leaseTTL               // a gateway that has not answered for so long has lost the run's leases

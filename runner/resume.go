@@ -90,7 +90,7 @@ func (c *Core) endHeld(now time.Time, r *run, a Abort) {
 // leaseAgain puts a run that a restart has held before all that wait.
 func (c *Core) leaseAgain(now time.Time, r *run) {
 	c.unqueue(r)
-	r.state, r.tryAt, r.counts = Queued, now, time.Time{}
+	r.state, r.tryAt, r.retry, r.counts = Queued, now, 0, time.Time{}
 	c.queue = slices.Insert(c.queue, 0, r)
 }
 

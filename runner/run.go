@@ -48,6 +48,7 @@ type run struct {
 	ended     time.Time
 	notAfter  time.Time // of the proposal: a run that has not begun by then never does
 	tryAt     time.Time // when leases are asked for again
+	retry     time.Duration
 	renewAt   time.Time
 	leases    map[string]uint64 // instrument to fencing number
 	commands  map[string]*runCommand
@@ -145,7 +146,8 @@ func (c *Core) leaseReplied(now time.Time, e LeaseReplied) {
 	}
 	if problem != "" {
 		c.releaseAll(r)
-		r.state, r.say, r.tryAt = Queued, problem, now.Add(retryLeases)
+		r.retry = min(max(2*r.retry, retryLeases), rarestRetry)
+		r.state, r.say, r.tryAt = Queued, problem, now.Add(r.retry)
 		return
 	}
 	c.take(r, e)
