@@ -3,12 +3,14 @@ package runner_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
+	"labgate/configs"
 	"labgate/lab"
 	"labgate/messages"
 	"labgate/protocols"
@@ -85,43 +87,85 @@ func (g *anySteps) inline() string {
 // does nothing new while it is held.
 func TestAnyRunEnds(t *testing.T) {
 	c := demo(t)
-	rapid.Check(t, func(t *rapid.T) {
-		g := &anySteps{t: t}
-		text := "protocol: any\nversion: 1.0.0\nsamples: [vial]\nroles:\n  pump:    {is: pump/v1}\n  reactor: {is: [thermostat/v1, stirrer/v1, vessel/v1]}\n  optics:  {is: spectrometer/v1}\nsteps:\n" +
-			g.list(2, "  ") + "cleanup:\n  - {do: reactor.drain}\nfinally:\n  - {do: pump.stop}\n"
-		p, is := protocols.Parse("any.yaml", []byte(text), c.Classes)
-		if len(is) > 0 {
-			t.Fatalf("%v\n%s", is, text)
+	rapid.Check(t, func(t *rapid.T) { anyRun(t, c).again() })
+}
+
+// anyRun draws a protocol, and lets a machine carry it out to its end in
+// whatever may happen.
+func anyRun(t *rapid.T, c *configs.Config) *anyWorld {
+	g := &anySteps{t: t}
+	text := "protocol: any\nversion: 1.0.0\nsamples: [vial]\nroles:\n  pump:    {is: pump/v1}\n  reactor: {is: [thermostat/v1, stirrer/v1, vessel/v1]}\n  optics:  {is: spectrometer/v1}\nsteps:\n" +
+		g.list(2, "  ") + "cleanup:\n  - {do: reactor.drain}\nfinally:\n  - {do: pump.stop}\n"
+	p, is := protocols.Parse("any.yaml", []byte(text), c.Classes)
+	if len(is) > 0 {
+		t.Fatalf("%v\n%s", is, text)
+	}
+	plan, is := protocols.Bind(p, c.Lab, nil)
+	if len(is) > 0 {
+		t.Fatal(is)
+	}
+	w := &anyWorld{t: t, plan: plan, ids: &counted{}, now: t0, text: text, had: map[string]int{}}
+	w.m = runner.NewMachine("run", plan, w.ids, runner.Bounds{})
+	w.step(runner.Begin{})
+	for n := 0; w.ended == 0 && n < 3000; n++ {
+		w.happen(plan)
+	}
+	if w.ended != 1 {
+		t.Fatalf("it ended %d times, at %s after %s\n%s", w.ended, w.m.Where(), w.now.Sub(t0), text)
+	}
+	return w
+}
+
+// TestReplayIsExact: the records of a run make its machine again, to the byte of
+// its state; those up to any moment make it as it was at that moment. The runs
+// are random, with failures, doubts, retries, branches, people, holds, aborts
+// and restarts in the middle.
+func TestReplayIsExact(t *testing.T) {
+	c := demo(t)
+	runs, events, cuts, had := 0, 0, 0, map[string]int{}
+	rounds := 10 // of 100, where nobody asks for another number
+	if os.Getenv("LABGATE_HEAVY") != "" {
+		rounds = 200
+	}
+	for range rounds {
+		rapid.Check(t, func(t *rapid.T) {
+			w := anyRun(t, c)
+			w.again()
+			runs, events = runs+1, events+len(w.log)
+			for range min(len(w.log), 8) {
+				n := rapid.IntRange(0, len(w.log)-1).Draw(t, "cut")
+				if got := w.replayed(n + 1).State(); string(got) != string(w.states[n]) {
+					t.Fatalf("after record %d it was\n%s\nthe records until then make\n%s\n%s\n%s", n+1, w.states[n], got, strings.Join(w.log[:n+1], "\n"), w.text)
+				}
+				cuts++
+			}
+			for what, n := range w.had {
+				had[what] += n
+			}
+		})
+	}
+	for _, what := range []string{"outcome confirmed", "outcome failed", "outcome in_doubt", "outcome refused", "answer", "restart", "go on", "abort", "trip", "hold"} {
+		if had[what] == 0 {
+			t.Errorf("%s: none: this shows less than it says", what)
 		}
-		plan, is := protocols.Bind(p, c.Lab, nil)
-		if len(is) > 0 {
-			t.Fatal(is)
-		}
-		w := &anyWorld{t: t, plan: plan, ids: &counted{}, now: t0, text: text}
-		w.m = runner.NewMachine("run", plan, w.ids, runner.Bounds{})
-		w.step(runner.Begin{})
-		for n := 0; w.ended == 0 && n < 3000; n++ {
-			w.happen(plan)
-		}
-		if w.ended != 1 {
-			t.Fatalf("it ended %d times, at %s after %s\n%s", w.ended, w.m.Where(), w.now.Sub(t0), text)
-		}
-		w.again()
-	})
+	}
+	t.Logf("%d runs, %d records, %d of them also replayed only in part: %v", runs, events, cuts, had)
 }
 
 // anyWorld is whatever may happen to a machine.
 type anyWorld struct {
-	t     *rapid.T
-	plan  *protocols.Plan
-	ids   *counted
-	m     *runner.Machine
-	log   []string // its records, as the journal would have them
-	now   time.Time
-	text  string
-	live  []lab.Command
-	asked []string
-	ended int
+	t      *rapid.T
+	plan   *protocols.Plan
+	ids    *counted
+	m      *runner.Machine
+	log    []string       // its records, as the journal would have them
+	states [][]byte       // after each of them
+	had    map[string]int // what has happened
+	now    time.Time
+	text   string
+	live   []lab.Command
+	asked  []string
+	ended  int
 }
 
 func (w *anyWorld) step(ev runner.MachineEvent) {
@@ -154,16 +198,16 @@ func (w *anyWorld) step(ev runner.MachineEvent) {
 // recorded keeps the record of a step. One without a record has changed nothing.
 func (w *anyWorld) recorded(before []byte) {
 	if rec := w.m.Record(); rec != nil {
-		w.log = append(w.log, string(messages.Body(rec)))
+		w.log, w.states = append(w.log, string(messages.Body(rec))), append(w.states, w.m.State())
 	} else if after := w.m.State(); string(after) != string(before) {
 		w.t.Fatalf("it changed without a record\n%s\n%s\n%s", before, after, w.text)
 	}
 }
 
-// again makes the machine of its records, and compares.
-func (w *anyWorld) again() *runner.Machine {
+// replayed makes the machine of its first records.
+func (w *anyWorld) replayed(n int) *runner.Machine {
 	var records []*runner.Record
-	for _, text := range w.log {
+	for _, text := range w.log[:n] {
 		var r runner.Record
 		if err := json.Unmarshal([]byte(text), &r); err != nil {
 			w.t.Fatal(err)
@@ -174,6 +218,12 @@ func (w *anyWorld) again() *runner.Machine {
 	if err != nil {
 		w.t.Fatalf("%v\n%s\n%s", err, strings.Join(w.log, "\n"), w.text)
 	}
+	return m
+}
+
+// again makes the machine of its records, and compares.
+func (w *anyWorld) again() *runner.Machine {
+	m := w.replayed(len(w.log))
 	if got, want := m.State(), w.m.State(); string(got) != string(want) {
 		w.t.Fatalf("it was\n%s\nits records make\n%s\n%s\n%s", want, got, strings.Join(w.log, "\n"), w.text)
 	}
@@ -202,7 +252,9 @@ func (w *anyWorld) happen(plan *protocols.Plan) {
 	if rapid.IntRange(0, 60).Draw(w.t, "trouble") == 0 {
 		kinds = []string{"abort", "trip", "hold", "restart", "restart"}
 	}
-	switch rapid.SampledFrom(kinds).Draw(w.t, "event") {
+	kind := rapid.SampledFrom(kinds).Draw(w.t, "event")
+	w.had[kind]++
+	switch kind {
 	case "time":
 		next := w.m.Next()
 		if next.IsZero() && len(w.live) == 0 {
@@ -227,6 +279,7 @@ func (w *anyWorld) happen(plan *protocols.Plan) {
 		if o.OK() && cmd.Target.Command == "spectrum" {
 			o.Values = map[string]lab.Value{"peak": lab.NumberValue(lab.Q(520, "nm"))}
 		}
+		w.had["outcome "+o.State.String()]++
 		w.step(runner.CommandEnded{Outcome: o})
 	case "answer":
 		open := w.m.Open()

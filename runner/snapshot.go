@@ -75,7 +75,9 @@ func (c *Core) Snapshot(now time.Time) *Snapshot {
 		s.Runs = append(s.Runs, c.runs[id].memory())
 	}
 	for _, r := range c.queue {
-		s.Queue = append(s.Queue, r.id)
+		if r.started.IsZero() { // one that has begun is held anew by a restart
+			s.Queue = append(s.Queue, r.id)
+		}
 	}
 	for who, list := range c.asked {
 		if pr := c.principal(who); pr != nil {

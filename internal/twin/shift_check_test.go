@@ -84,7 +84,7 @@ func (s *shift) nobodyStarved() {
 		s.worst["wait, priority "+r.priority] = max(s.worst["wait, priority "+r.priority], wait)
 		s.worst["wait for nobody"] = max(s.worst["wait for nobody"], idle)
 	}
-	if len(s.begun) < shiftProposals/3 {
+	if len(s.begun) < s.n/3 {
 		s.Errorf("only %d runs began", len(s.begun))
 	}
 }
@@ -158,8 +158,8 @@ func (s *shift) oneAnswerEach() {
 			}
 		}
 	}
-	if len(verdicts) != shiftProposals {
-		s.Errorf("%d verdicts on %d proposals", len(verdicts), shiftProposals)
+	if len(verdicts) != s.n {
+		s.Errorf("%d verdicts on %d proposals", len(verdicts), s.n)
 	}
 	runs := 0
 	for _, v := range verdicts {
@@ -442,7 +442,7 @@ func text(x any) string {
 func (s *shift) table(took time.Duration) {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "\nseed %d\t%d proposals, %d runs began, %d journal entries\n", s.seed, shiftProposals, len(s.begun), len(s.w.Entries()))
+	fmt.Fprintf(w, "\nseed %d\t%d proposals, %d runs began, %d journal entries\n", s.seed, s.n, len(s.begun), len(s.w.Entries()))
 	for _, k := range slices.Sorted(maps.Keys(s.counts)) {
 		fmt.Fprintf(w, "%s\t%d\n", k, s.counts[k])
 	}

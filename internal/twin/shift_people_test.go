@@ -57,13 +57,14 @@ func (s *shift) trouble() {
 		{"stop everything", 1, func() func() { return func() { s.counts["stops"]++; s.w.Stop("") } }},
 	} {
 		for range x.times {
-			s.w.At(s.between(10*time.Minute, shiftLast), x.what, x.do())
+			s.w.At(s.between(s.last/60, s.last), x.what, x.do())
 		}
 	}
 	for n := range 3 {
-		at := s.between(time.Duration(n)*shiftLast/3+10*time.Minute, time.Duration(n+1)*shiftLast/3-time.Hour)
+		from, to := time.Duration(n)*s.last/3+s.last/60, time.Duration(n+1)*s.last/3-s.last/10
+		at := s.between(from, to)
 		s.w.At(at, "a pump is to lose its power", func() { s.during = append(s.during, "power lost") })
-		at = s.between(time.Duration(n)*shiftLast/3+10*time.Minute, time.Duration(n+1)*shiftLast/3-time.Hour)
+		at = s.between(from, to)
 		s.w.At(at, "the process is to be killed", func() { s.during = append(s.during, "killed") })
 	}
 }

@@ -159,7 +159,7 @@ var shiftLab = sync.OnceValues(func() (*twin.Options, error) {
 const (
 	shiftHours     = 12 * time.Hour
 	shiftProposals = 200
-	shiftLast      = 10 * time.Hour // when the last proposal comes
+	shiftLast      = 10 * time.Hour // when the last proposal has come
 )
 
 var shiftAgents = []string{"planner_1", "planner_2", "planner_3", "chemist", "physicist"}
@@ -169,6 +169,9 @@ type shift struct {
 	testing.TB
 	w       *twin.Twin
 	options *twin.Options
+	n       int           // proposals
+	last    time.Duration // when the last of them has come
+	every   int           // looks between two times at which all is made again from the journal
 	seed    uint64
 	rand    *rand.Rand
 	ids     int
@@ -194,13 +197,13 @@ type shiftRun struct {
 	own           []span // when it was seen to wait for something of its own
 }
 
-func newShift(t testing.TB, seed uint64) *shift {
+func newShift(t testing.TB, seed uint64, proposals int, last time.Duration) *shift {
 	t.Helper()
 	o, err := shiftLab()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &shift{TB: t, options: o, seed: seed, worst: map[string]time.Duration{}, figures: map[string]float64{}, rand: rand.New(rand.NewPCG(seed, 12)), sent: map[string][]string{}, accepted: map[string]*shiftRun{},
+	s := &shift{TB: t, options: o, n: proposals, last: last, every: int(2 * time.Hour / lookEvery), seed: seed, worst: map[string]time.Duration{}, figures: map[string]float64{}, rand: rand.New(rand.NewPCG(seed, 12)), sent: map[string][]string{}, accepted: map[string]*shiftRun{},
 		extra: map[string]float64{}, moves: map[string]bool{}, counts: map[string]int{}}
 	opts := *o
 	opts.Seed, opts.Told = seed, s.told
@@ -260,11 +263,11 @@ func (s *shift) proposal(n int, who string) []byte {
 // propose plans the arrival of every proposal: half of them in bursts.
 func (s *shift) propose() {
 	at := time.Duration(0)
-	for n := range shiftProposals {
+	for n := range s.n {
 		if !s.chance(1, 2) {
-			at += s.between(0, 2*shiftLast/shiftProposals*2)
+			at += s.between(0, 4*s.last/time.Duration(s.n))
 		}
-		at = min(at, shiftLast)
+		at = min(at, s.last)
 		who := shiftAgents[s.rand.IntN(len(shiftAgents))]
 		s.w.At(at, "a proposal", func() {
 			data := s.proposal(n, who)
@@ -337,11 +340,11 @@ func (s *shift) work() {
 		if n%12 == 0 {
 			s.people()
 		}
-		if n%1440 == 0 { // every two hours
+		if n%s.every == 0 {
 			s.rebuild()
 		}
 		past := s.w.Now().Sub(began)
-		if past > shiftLast+time.Minute && s.idle() {
+		if past > s.last+time.Minute && s.idle() {
 			s.counts["minutes until all was done"] = int(past.Minutes())
 			break
 		}
@@ -376,7 +379,7 @@ func TestShift(t *testing.T) {
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			begun := time.Now()
-			s := newShift(t, seed)
+			s := newShift(t, seed, shiftProposals, shiftLast)
 			s.work()
 			s.nothingLeft()
 			s.oneAnswerEach()
@@ -395,6 +398,24 @@ func TestShift(t *testing.T) {
 		"rejected: busy", "refused by share-of-reagent", "refused by dosing-needs-hood"} {
 		if all[what] == 0 {
 			t.Errorf("%s: none; the shift shows less than it says", what)
+		}
+	}
+}
+
+// What the runner keeps (its queue, approvals, runs with their records, latches)
+// is what its journal says, at any moment of a laboratory in which everything
+// goes wrong at once. So are the gateway's accounts and latches.
+func TestRunnerIsItsJournal(t *testing.T) {
+	seeds := []uint64{1}
+	if os.Getenv("LABGATE_HEAVY") != "" {
+		seeds = []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20}
+	}
+	for _, seed := range seeds {
+		s := newShift(t, seed, 24, 80*time.Minute)
+		s.every = 4
+		s.work()
+		if n := s.counts["times made again from the journal"]; n < 150 {
+			t.Errorf("only %d times", n)
 		}
 	}
 }
