@@ -46,6 +46,7 @@ type approval struct {
 	messages.Approvals
 	within time.Duration
 	coming []string // whose approval is being made durable
+	no     string   // who rejected it and why, in a journal that does not say yet that it ended
 }
 
 // pending reports whether somebody still has to approve.
@@ -152,18 +153,23 @@ func (c *Core) approved(now time.Time, e ApprovalAsked) {
 	en := c.entry(now, messages.KindApproval, e.Principal, r, approvalBody{a.Decision, a.Content, a.Reason})
 	en.Principal = e.Principal
 	r.approval.coming = append(r.approval.coming, e.Principal)
-	c.append(func(_ time.Time, _ []lab.Ref, err error) {
+	c.append(func(now time.Time, _ []lab.Ref, err error) {
 		r.approval.coming = slices.DeleteFunc(r.approval.coming, func(x string) bool { return x == e.Principal })
+		if err == nil && a.Decision == messages.ApproveDecision {
+			r.give(en.Time, e.Principal) // the journal's time: a restart counts from it too
+		}
 		switch {
 		case err != nil:
 			reply.Say = fmt.Sprintf("it could not be made durable: %v", err)
+		case a.Decision == messages.RejectDecision && r.state == Leasing && !r.held: // approved in the same moment
+			r.abort = &Abort{Reason: rejectedBy(e.Principal, a.Reason), Exit: messages.ExitAbort}
+			reply.OK, reply.Say = true, fmt.Sprintf("run %s is rejected", r.id)
 		case !r.waits():
-			reply.Say = fmt.Sprintf("the run is over meanwhile: %s", r.say)
+			reply.Say = fmt.Sprintf("the run does not wait for approval any more: it is %s", r.state)
 		case a.Decision == messages.RejectDecision:
-			c.neverStarted(now, r, messages.ExitAbort, fmt.Sprintf("rejected by %s: %s", e.Principal, a.Reason))
+			c.neverStarted(now, r, messages.ExitAbort, rejectedBy(e.Principal, a.Reason))
 			reply.OK, reply.Say = true, fmt.Sprintf("run %s is rejected", r.id)
 		default:
-			r.give(en.Time, e.Principal) // the journal's time: a restart counts from it too
 			reply.OK, reply.Say = true, fmt.Sprintf("run %s is approved; it begins when its instruments are free", r.id)
 			if r.pending() {
 				reply.Say = fmt.Sprintf("your approval counts; run %s: %s", r.id, r.approvalNeeded())
@@ -246,8 +252,15 @@ func (c *Core) restoreApproval(e lab.Entry) error {
 	if err := json.Unmarshal(e.Body, &b); err != nil {
 		return err
 	}
-	if r := c.runs[e.Run]; r != nil && r.approval != nil && b.Decision == messages.ApproveDecision {
+	r := c.runs[e.Run]
+	switch {
+	case r == nil || r.approval == nil || !r.waits():
+	case b.Decision == messages.ApproveDecision:
 		r.give(e.Time, e.Principal)
+	default:
+		r.approval.no = rejectedBy(e.Principal, b.Reason)
 	}
 	return nil
 }
+
+func rejectedBy(who, why string) string { return fmt.Sprintf("rejected by %s: %s", who, why) }

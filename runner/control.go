@@ -55,7 +55,14 @@ func (c *Core) control(now time.Time, e ControlAsked) {
 			return
 		}
 		if e.Control.Action == messages.ControlRemove {
-			reply.OK, reply.Say = c.removeAsked(now, r, e)
+			if reply.Say = r.notRemovable(e); reply.Say != "" {
+				return
+			}
+			e.Control.Action = messages.ControlCancel
+		}
+		if !r.held && (r.state == Queued || r.state == Leasing) {
+			told = true
+			c.withdraw(now, r, e, reply, whyEnded(e))
 			return
 		}
 		reply.OK, reply.Say = c.end(now, r, e)
@@ -113,24 +120,25 @@ func listed(runs []messages.RunInfo, id string) ([]messages.RunInfo, string) {
 	return list, plural(len(list), "run")
 }
 
-// end aborts or cancels a run, wherever it is.
-func (c *Core) end(now time.Time, r *run, e ControlAsked) (bool, string) {
+// whyEnded says who ends a run, and why.
+func whyEnded(e ControlAsked) string {
 	why := fmt.Sprintf("%s by %s", map[string]string{messages.ControlAbort: "aborted", messages.ControlCancel: "cancelled"}[e.Control.Action], e.Principal)
 	if e.Control.Reason != "" {
 		why += ": " + e.Control.Reason
 	}
-	a := Abort{Reason: why, Exit: messages.ExitAbort, Trip: r.held} // after a restart only the finally is left to do
+	return why
+}
+
+// end aborts or cancels a run that has begun, wherever it is.
+func (c *Core) end(now time.Time, r *run, e ControlAsked) (bool, string) {
+	a := Abort{Reason: whyEnded(e), Exit: messages.ExitAbort, Trip: r.held} // after a restart only the finally is left to do
 	switch r.state {
 	case Queued:
-		switch {
-		case r.held && r.abort != nil:
+		if r.abort != nil {
 			return true, "the run is ending already: it waits for its instruments"
-		case r.held:
-			r.abort = &a
-			return true, "the run is ending: its instruments are leased again for its finally"
 		}
-		c.neverStarted(now, r, messages.ExitAbort, why)
-		return true, "the run had not begun; it is taken out of the queue"
+		r.abort = &a
+		return true, "the run is ending: its instruments are leased again for its finally"
 	case Leasing:
 		r.abort = &a
 		return true, "the run is ending"

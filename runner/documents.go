@@ -72,8 +72,12 @@ func (c *Core) endRun(now time.Time, r *run, a Ended) {
 		r.state = Failed
 	}
 	r.ended, r.say, r.outputs = now, a.Reason, a.Outputs
+	at := now
+	if n := len(r.log); n > 0 {
+		at = r.log[n-1].At // of its last step, where a restart has come in between
+	}
 	stop := messages.RunStop{UID: c.o.IDs.New(now), RunStart: r.id, ExitStatus: a.Exit, Reason: a.Reason, Rule: a.Rule, NumEvents: r.events, Outputs: a.Outputs, Consequence: string(a.Consequence),
-		Scores: scores(r.proposal.Predicts, a.Outputs), Seconds: now.Sub(r.started).Seconds(), Started: r.started}
+		Scores: scores(r.proposal.Predicts, a.Outputs), Seconds: at.Sub(r.started).Seconds(), Started: r.started}
 	if r.started.IsZero() {
 		stop.Seconds, stop.Started = 0, r.queued
 	}

@@ -55,34 +55,45 @@ finally:
   - {do: here.halt}
 `}
 
+// tester is what rapid's and testing's T have in common.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Errorf(format string, args ...any)
+}
+
 // office is a runner whose bus, gateways and disk are the test.
 type office struct {
-	testing.TB
+	tester
 	cfg   *configs.Config
 	opts  runner.Options
 	core  *runner.Core
 	now   time.Time
 	fence uint64
 
-	manual   bool // appends wait for the test
-	broken   bool // the disk fails
-	noLeases bool // lease requests wait for the test
-	appends  []runner.Append
-	leases   []messages.LeaseRequest
-	held     map[string]string // instrument to run
-	commands []messages.Command
-	queries  []string
-	looks    []string
-	snap     []byte // the newest snapshot
-	place    int    // how many entries it stands for
-	journal  []lab.Entry
-	verdicts []messages.Verdict
-	docs     []any
-	answers  []messages.ControlReply
-	acks     []any
-	loads    []runner.LoadRules
-	trace    []string
-	last     messages.Command // the newest command
+	manual     bool // appends wait for the test
+	broken     bool // the disk fails
+	noLeases   bool // lease requests wait for the test
+	appends    []runner.Append
+	leases     []messages.LeaseRequest
+	held       map[string]string // instrument to run
+	onAsked    func(messages.LeaseRequest)
+	commands   []messages.Command
+	queries    []string
+	looks      []string
+	snap       []byte // the newest snapshot
+	place      int    // how many entries it stands for
+	older      []byte // the one before it, for when that many are not durable
+	olderPlace int
+	journal    []lab.Entry
+	verdicts   []messages.Verdict
+	docs       []any
+	answers    []messages.ControlReply
+	acks       []any
+	loads      []runner.LoadRules
+	trace      []string
+	last       messages.Command // the newest command
 }
 
 func demo(t testing.TB) *configs.Config {
@@ -100,7 +111,7 @@ func demo(t testing.TB) *configs.Config {
 
 func newOffice(t testing.TB, library ...string) *office {
 	t.Helper()
-	o := &office{TB: t, cfg: demo(t), now: t0, held: map[string]string{}}
+	o := &office{tester: t, cfg: demo(t), now: t0, held: map[string]string{}}
 	var protos []*protocols.Protocol
 	parse := func(name string, data []byte) {
 		p, is := protocols.Parse(name, data, o.cfg.Classes)
@@ -132,6 +143,9 @@ func newOffice(t testing.TB, library ...string) *office {
 func (o *office) restart() {
 	o.Helper()
 	o.appends, o.leases, o.commands, o.queries, o.looks, o.held = nil, nil, nil, nil, nil, map[string]string{}
+	if o.place > len(o.journal) {
+		o.snap, o.place = o.older, o.olderPlace
+	}
 	whole := o.restored(nil, 0)
 	o.core = o.restored(o.snap, o.place)
 	if diff := cmp.Diff(whole.Runs(""), o.core.Runs(""), cmpopts.EquateEmpty()); diff != "" {
@@ -210,11 +224,21 @@ func (o *office) one(a runner.Action) {
 	case runner.Append:
 		o.appends = append(o.appends, a)
 	case runner.Note:
+		if len(o.appends) > 0 { // the journal keeps the order in which it was handed entries
+			o.appends = append(o.appends, runner.Append{Entries: a.Entries})
+			return
+		}
 		o.journal = append(o.journal, a.Entries...)
 	case runner.Look:
 		o.looks = append(o.looks, a.Key)
 	case runner.Snap:
+		if o.place <= len(o.journal) {
+			o.older, o.olderPlace = o.snap, o.place
+		}
 		o.snap, o.place = messages.Body(a.State), len(o.journal)
+		for _, x := range o.appends {
+			o.place += len(x.Entries) // notes that the journal was handed before
+		}
 	case runner.Publish:
 		switch d := a.Document.(type) {
 		case messages.Verdict:
@@ -240,6 +264,9 @@ func (o *office) one(a runner.Action) {
 			return
 		}
 		o.leases = append(o.leases, a.Request)
+		if o.onAsked != nil {
+			o.onAsked(a.Request)
+		}
 	case runner.Command:
 		o.commands = append(o.commands, a.Command)
 		o.last = a.Command
@@ -273,6 +300,9 @@ func (o *office) commit() {
 		return
 	}
 	o.journal = append(o.journal, a.Entries...)
+	if a.Token == 0 { // a note
+		return
+	}
 	o.step(runner.Durable{Token: a.Token, Refs: make([]lab.Ref, len(a.Entries))})
 }
 

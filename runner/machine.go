@@ -156,6 +156,7 @@ type Machine struct {
 	replayed *Record               // what the Step under way has to do again
 	short    bool                  // it had fewer ids than were asked for
 	told     map[string][]Measured // by step: what a replay has measured again
+	ended    *Ended                // what a replay has ended with
 }
 
 // held is why a machine stands, and until when.

@@ -116,22 +116,26 @@ type moved struct {
 }
 
 // move puts a run directly before another. Where that one has left meanwhile,
-// the instant alone says the place.
+// the instant alone says the place. Whether a run that is asking for its leases,
+// or whose end is being written down, is moved makes no difference to it, but it
+// must be the same after a restart, which knows of neither.
 func (c *Core) move(r *run, m moved) bool {
-	if !slices.Contains(c.queue, r) || r.state != Queued {
+	if !slices.Contains(c.queue, r) {
 		return false
 	}
 	c.unqueue(r)
 	r.counts = m.Counts
 	i := slices.Index(c.queue, c.runs[m.Before])
-	if i < 0 {
+	if i >= 0 {
+		r.counts = c.queue[i].counts // that one may have been moved itself, meanwhile
+	} else {
 		i = slices.IndexFunc(c.queue, func(q *run) bool { return !q.counts.Before(m.Counts) })
 	}
 	if i < 0 {
 		i = len(c.queue)
 	}
 	c.queue = slices.Insert(c.queue, i, r)
-	return true
+	return r.state == Queued
 }
 
 // moveAsked moves a run for a person: durably first. It reports whether the
@@ -195,16 +199,32 @@ func (c *Core) position(r *run) int {
 	return 0
 }
 
-// removeAsked takes a run out of the queue that has not begun.
-func (c *Core) removeAsked(now time.Time, r *run, e ControlAsked) (bool, string) {
+// notRemovable says why a run can't be taken out of the queue; empty: it can.
+func (r *run) notRemovable(e ControlAsked) string {
 	switch {
 	case e.Control.Reason == "":
-		return false, "to take a run out of the queue needs a reason"
+		return "to take a run out of the queue needs a reason"
 	case r.held || r.state != Queued && r.state != Leasing:
-		return false, fmt.Sprintf("the run does not wait to begin: it is %s (cancel ends it in an orderly way, abort at once)", r.state)
+		return fmt.Sprintf("the run does not wait to begin: it is %s (cancel ends it in an orderly way, abort at once)", r.state)
 	}
-	e.Control.Action = messages.ControlCancel
-	return c.end(now, r, e)
+	return ""
+}
+
+// withdraw ends a run that has not begun. It is told once that is durable: else
+// a restart would carry out what somebody was told is off.
+func (c *Core) withdraw(now time.Time, r *run, e ControlAsked, reply messages.ControlReply, why string) {
+	r.withdrawn = append(r.withdrawn, func(err error) {
+		reply.OK, reply.Say = err == nil, "the run had not begun; it is taken out of the queue"
+		if err != nil {
+			reply.Say = fmt.Sprintf("it could not be made durable: %v", err)
+		}
+		c.do(Answer{e.Reply, reply})
+	})
+	if r.state == Leasing { // it ends when the answer about its lease comes
+		r.abort = &Abort{Reason: why, Exit: messages.ExitAbort}
+		return
+	}
+	c.neverStarted(now, r, messages.ExitAbort, why)
 }
 
 // wait is one reason why a run does not begin.
@@ -308,17 +328,23 @@ func (c *Core) startWaiting(now time.Time) {
 
 // overdue ends a run that waits and whose time is up.
 func (c *Core) overdue(now time.Time, r *run) bool {
+	why := r.late(now)
+	if why != "" {
+		c.neverStarted(now, r, messages.ExitFail, why)
+	}
+	return why != ""
+}
+
+// late says why a run must not begin any more; empty: it may.
+func (r *run) late(now time.Time) string {
 	switch {
 	case r.hasBegun():
-		return false
 	case !r.notAfter.IsZero() && !now.Before(r.notAfter):
-		c.neverStarted(now, r, messages.ExitFail, "the proposal expired before its instruments were free")
+		return "the proposal expired before its instruments were free"
 	case r.approval != nil && !now.Before(r.approval.Until):
-		c.neverStarted(now, r, messages.ExitFail, r.approvalExpired())
-	default:
-		return false
+		return r.approvalExpired()
 	}
-	return true
+	return ""
 }
 
 // hasBegun reports whether a run that waits has begun long ago: it waits for its
@@ -358,6 +384,10 @@ func (c *Core) neverStarted(now time.Time, r *run, exit, reason string) {
 		if err == nil {
 			c.do(Publish{r.principal, r.id, stop})
 		}
+		for _, tell := range r.withdrawn {
+			tell(err)
+		}
+		r.withdrawn = nil
 	}, c.entry(now, messages.KindRunStop, r.principal, r, stop))
 }
 

@@ -131,8 +131,11 @@ func Replay(run string, plan *protocols.Plan, ids lab.IDs, b Bounds, records []*
 		m.replayed = &left
 		m.values.Replay(r.Decisions)
 		for _, a := range m.Step(r.At, ev) {
-			if a, ok := a.(Measured); ok {
+			switch a := a.(type) {
+			case Measured:
 				m.told[a.Step] = append(m.told[a.Step], a)
+			case Ended:
+				m.ended = &a
 			}
 		}
 		err = m.values.Replayed()

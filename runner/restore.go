@@ -137,6 +137,8 @@ func (c *Core) Restored(now time.Time) []Action {
 		switch {
 		case r.plan == nil:
 			c.neverStarted(now, r, messages.ExitFail, "after a restart: "+r.say)
+		case r.started.IsZero() && r.approval != nil && r.approval.no != "":
+			c.neverStarted(now, r, messages.ExitAbort, r.approval.no)
 		case r.started.IsZero():
 			r.restored = true
 		default:

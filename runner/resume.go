@@ -21,6 +21,14 @@ const restartHold = 12 * time.Hour
 func (c *Core) wake(now time.Time, r *run) {
 	r.state, r.held, r.heldUntil = Held, true, now.Add(restartHold)
 	m, err := Replay(r.id, r.plan, c.o.IDs, r.bounds(), r.log)
+	if err == nil && m.ended != nil {
+		// It was over: only its end was not told any more.
+		r.asleep = m
+		c.measuredAgain(now, r)
+		c.endRun(now, r, *m.ended)
+		r.held = false
+		return
+	}
 	switch {
 	case err != nil:
 		r.say = fmt.Sprintf("the process went down while it ran, and its record can't be carried on (%v); nothing moves until a person ends it", err)

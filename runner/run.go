@@ -56,6 +56,7 @@ type run struct {
 	outputs   map[string]lab.Value
 	events    map[string]int  // by descriptor
 	abort     *Abort          // asked before there were leases
+	withdrawn []func(error)   // who is told that it is off, once that is durable
 	held      bool            // found unfinished after a restart
 	rules     string          // hash of the rules that its verdict was by
 	holds     []string        // rules that hold it and are latched still, as far as is known
@@ -153,6 +154,11 @@ func (c *Core) leaseReplied(now time.Time, e LeaseReplied) {
 	c.take(r, e)
 	if len(r.leases) < len(r.plan.Instruments) {
 		c.askLease(r)
+		return
+	}
+	if r.late(now) != "" {
+		c.releaseAll(r)
+		c.overdue(now, r)
 		return
 	}
 	c.begin(now, r)

@@ -114,13 +114,13 @@ func (c *Core) letGo() {
 func (r *run) over() bool { return !r.ended.IsZero() }
 
 func (r *run) memory() runMemory {
-	m := runMemory{ID: r.id, Principal: r.principal, Queued: r.queued, Started: r.started, Doubts: slices.Clone(r.doubts)}
+	m := runMemory{ID: r.id, Principal: r.principal, Queued: r.queued, Approval: r.approvals(), Started: r.started, Doubts: slices.Clone(r.doubts)}
 	if r.over() {
 		m.Proposal = messages.Proposal{ID: r.proposal.ID, Protocol: r.proposal.Protocol, Priority: r.proposal.Priority, Labels: r.proposal.Labels, Samples: r.proposal.Samples}
 		m.Ended, m.State, m.Say, m.Outputs = r.ended, r.state, r.say, r.outputs
 		return m
 	}
-	m.Proposal, m.Content, m.Verdict, m.Approval = r.proposal.Proposal, r.proposal.content, r.verdict, r.approvals()
+	m.Proposal, m.Content, m.Verdict = r.proposal.Proposal, r.proposal.content, r.verdict
 	if r.started.IsZero() { // one that has begun has no place in the queue any more
 		m.Counts = r.counts
 	}
@@ -165,6 +165,9 @@ func (c *Core) recallRun(m *runMemory) error {
 	r.started, r.log, r.doubts, r.ended, r.outputs = m.Started, m.Log, m.Doubts, m.Ended, m.Outputs
 	if r.over() {
 		r.state, r.say = m.State, m.Say
+		if m.Approval != nil {
+			r.approval = &approval{Approvals: *m.Approval}
+		}
 		return nil
 	}
 	r.counts = m.Counts
