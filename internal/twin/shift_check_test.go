@@ -24,7 +24,7 @@ import (
 // instrumentsOf is what the protocols of the shift want.
 var instrumentsOf = map[string][]string{
 	"mix": {"pump_a", "pump_b", "reactor", "spectrometer"}, "warm": {"reactor"}, "strong": {"pump_a", "reactor"},
-	"scan": {"camera", "stage"}, "inline": {"camera", "stage"}, "coat-films": {"cell"},
+	"scan": {"camera", "stage"}, "inline": {"camera", "stage"}, "coat-films": {"cell"}, "glance": {"spectrometer"},
 }
 
 func wants(protocol string) []string {
@@ -40,7 +40,7 @@ func share(a, b []string) bool {
 // begins: it passes nobody who wants one of its instruments, stands before it,
 // and waits for nothing of its own.
 func (s *shift) began(r *shiftRun, d messages.RunStart) {
-	r.start = s.w.Now()
+	r.start, r.instruments = s.w.Now(), nil
 	for _, in := range d.Roles {
 		r.instruments = append(r.instruments, in)
 	}
@@ -60,16 +60,24 @@ func (s *shift) began(r *shiftRun, d messages.RunStart) {
 	}
 }
 
-// nobodyStarved bounds every wait: all of it is time in which a run that is
-// before it in the queue (or got one of its instruments while it waited for something of
-// its own) was under way, or in which it waited for something of its own: an
-// approval, a reset, a gateway, a person.
+// nobodyStarved bounds every wait. All of it is time in which the run waited for
+// something of its own (an approval, a reset, a gateway, a person), or in which
+// a run was under way that has one of its instruments, or one of those that a
+// run before it in the queue waits for; began has seen that no other run passed
+// it. What is left over is bounded by mostIdle, whatever the run and however
+// long the queue.
 func (s *shift) nobodyStarved() {
 	s.Helper()
 	for _, r := range s.begun {
 		busy := append([]span(nil), r.own...)
+		chain := slices.Clone(r.instruments)
+		for _, y := range s.accepted { // those that waited before it
+			if share(y.instruments, r.instruments) && !y.counts.After(r.counts) && y.since.Before(r.start) {
+				chain = append(chain, y.instruments...)
+			}
+		}
 		for _, x := range s.begun {
-			if x != r && share(x.instruments, r.instruments) {
+			if x != r && share(x.instruments, chain) {
 				busy = append(busy, span{x.start, x.end})
 			}
 		}
