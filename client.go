@@ -272,6 +272,9 @@ type stopCmd struct {
 	Reason     string `help:"Why." default:"labgate stop"`
 }
 
+// Help tells the verbs apart that stop a run.
+func (c *stopCmd) Help() string { return verbsHelp }
+
 // Run stops over NATS, and over the gateway's local socket when NATS does not
 // answer.
 func (c *stopCmd) Run(a *app) error {
@@ -360,6 +363,9 @@ type abortCmd struct {
 	ID     string `arg:"" help:"The run."`
 	Reason string `help:"Why." default:"labgate abort"`
 }
+
+// Help tells the verbs apart that stop a run.
+func (c *abortCmd) Help() string { return verbsHelp }
 
 // Run ends a run.
 func (c *abortCmd) Run(a *app) error {

@@ -49,8 +49,9 @@ type cli struct {
 	Approve    approveCmd    `cmd:"" help:"Show what a run needs approval for, and approve exactly that."`
 	Reject     rejectCmd     `cmd:"" help:"Reject a run that waits for approval, with a reason."`
 	Cancel     cancelCmd     `cmd:"" help:"Take a run out of the queue, or end it in an orderly way."`
+	Hold       holdCmd       `cmd:"" help:"Keep a run where it is, for a time; then it is aborted."`
+	Resume     resumeCmd     `cmd:"" help:"Let a held run go on: held by a person, a trip (after the reset), a failed step, or a restart."`
 	Abort      abortCmd      `cmd:"" help:"End a run through its cleanup and finally."`
-	Resume     resumeCmd     `cmd:"" help:"Let a run go on that a trip holds, after the reset, or that a failed step holds."`
 	Answer     answerCmd     `cmd:"" help:"Answer a step that asks a person."`
 	Trips      tripsCmd      `cmd:"" help:"What is tripped, bypassed and alarmed: since when, the inputs then and now."`
 	Bypass     bypassCmd     `cmd:"" help:"Set a rule aside for a time, with a reason; or arm it again (--end)."`

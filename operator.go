@@ -70,14 +70,23 @@ func (c *bypassCmd) Run(a *app) error {
 	if c.For == "" || c.Reason == "" {
 		return fmt.Errorf("%w: a bypass needs --reason and --for (as in --for '30 min'), or --end", errUsage)
 	}
-	q, err := lab.ParseQuantity(c.For)
+	q, err := howLong(c.For)
+	if err != nil {
+		return err
+	}
+	return c.ask(a, messages.Control{Action: messages.ControlBypass, Rule: c.Rule, Reason: c.Reason, For: q})
+}
+
+// howLong reads a --for.
+func howLong(s string) (*lab.Quantity, error) {
+	q, err := lab.ParseQuantity(s)
 	if err == nil {
 		_, err = q.Duration()
 	}
 	if err != nil {
-		return fmt.Errorf("%w: --for: %v", errUsage, err)
+		return nil, fmt.Errorf("%w: --for: %v", errUsage, err)
 	}
-	return c.ask(a, messages.Control{Action: messages.ControlBypass, Rule: c.Rule, Reason: c.Reason, For: &q})
+	return &q, nil
 }
 
 type acknowledgeCmd struct {
@@ -120,13 +129,44 @@ func (c *reloadCmd) Run(a *app) error {
 	return nil
 }
 
+type holdCmd struct {
+	client
+	ID     string `arg:"" help:"The run."`
+	For    string `help:"For how long; then it is aborted." default:"10 min" placeholder:"DURATION"`
+	Reason string `help:"Why." required:""`
+}
+
+// Run keeps a run where it is.
+func (c *holdCmd) Run(a *app) error {
+	q, err := howLong(c.For)
+	if err != nil {
+		return err
+	}
+	return c.ask(a, messages.Control{Action: messages.ControlHold, Run: c.ID, Reason: c.Reason, For: q})
+}
+
+// Help tells the verbs apart that stop a run.
+func (c *holdCmd) Help() string { return verbsHelp }
+
+const verbsHelp = `What holds and ends runs:
+  hold    nothing new of the run is begun, what is under way comes to its end, the instruments stay leased
+          and as they are (labgate runs tells how). It ends: resume, or an abort when its time is up.
+  resume  a held run goes on where it stands.
+  abort   the run ends: what is under way is stopped, then its cleanup and its finally are carried out.
+  cancel  the same, and one that has not begun leaves the queue: its result is not wanted.
+  stop    not about a run: instruments go to their safe state at once, past everything; it latches until reset,
+          and their runs end without a cleanup.`
+
 type resumeCmd struct {
 	client
-	ID     string `arg:"" help:"The run that a trip holds."`
+	ID     string `arg:"" help:"The run that is held."`
 	Reason string `help:"Why it may go on."`
 }
 
-// Run lets a held run go on, after the trip was reset.
+// Help tells the verbs apart that stop a run.
+func (c *resumeCmd) Help() string { return verbsHelp }
+
+// Run lets a held run go on, after the reset of what tripped.
 func (c *resumeCmd) Run(a *app) error {
 	return c.ask(a, messages.Control{Action: messages.ControlRelease, Run: c.ID, Reason: c.Reason})
 }

@@ -74,6 +74,9 @@ type cancelCmd struct {
 	Reason string `help:"Why." default:"labgate cancel"`
 }
 
+// Help tells the verbs apart that stop a run.
+func (c *cancelCmd) Help() string { return verbsHelp }
+
 // Run takes a run out of the queue, or ends it in an orderly way.
 func (c *cancelCmd) Run(a *app) error {
 	return c.ask(a, messages.Control{Action: messages.ControlCancel, Run: c.ID, Reason: c.Reason})

@@ -310,6 +310,7 @@ const (
 
 	ControlAbort   = "abort"   // end a run through its finally
 	ControlCancel  = "cancel"  // the same, asked by the owner: the result is not wanted
+	ControlHold    = "hold"    // keep a run where it is, for a time
 	ControlRelease = "resume"  // let a held run go on
 	ControlAnswer  = "answer"  // a person answers a step that asks
 	ControlReset   = "reset"   // clear a latch
@@ -343,7 +344,7 @@ type Control struct {
 	As      string        `json:"as,omitempty"`      // resolve: done, not_done; answer: yes, no
 	Step    string        `json:"step,omitempty"`    // answer: the path of the step that asks
 	Before  string        `json:"before,omitempty"`  // move: the run that it goes before; empty: first of all
-	For     *lab.Quantity `json:"for,omitempty"`     // bypass: how long
+	For     *lab.Quantity `json:"for,omitempty"`     // bypass, hold: how long
 	Reason  string        `json:"reason,omitempty"`
 	// Values are what the answer holds, by the names that the step gives.
 	Values map[string]lab.Value `json:"values,omitempty"`
@@ -395,7 +396,8 @@ type RunInfo struct {
 	Step      string               `json:"step,omitempty"`
 	Started   time.Time            `json:"started"`
 	Ended     *time.Time           `json:"ended,omitempty"`
-	HeldUntil *time.Time           `json:"held_until,omitempty"` // by a trip, then it is aborted; or by a failed step, then its policy says
+	HeldUntil *time.Time           `json:"held_until,omitempty"` // by a person or a trip, then it is aborted; or by a failed step, then its policy says
+	Standing  []string             `json:"standing,omitempty"`   // while it is held: what it has set and not ended, and what of it is under way
 	Asks      []Ask                `json:"asks,omitempty"`       // what people are asked now
 	InDoubt   []string             `json:"in_doubt,omitempty"`   // commands
 	Outputs   map[string]lab.Value `json:"outputs,omitempty"`

@@ -86,6 +86,13 @@ func Runs(w io.Writer, runs []messages.RunInfo, st *messages.Status) error {
 		fmt.Fprintln(w, "no runs yet")
 	}
 	for _, r := range runs {
+		if r.State == "held" {
+			fmt.Fprintf(w, "HELD      %s: %s\n", r.Run, r.Say)
+			if len(r.Standing) > 0 {
+				fmt.Fprintf(w, "          as it stands: %s\n", strings.Join(r.Standing, "; "))
+			}
+			fmt.Fprintf(w, "          look, then: labgate resume %s --reason …, or labgate abort %s\n", r.Run, r.Run)
+		}
 		for _, x := range r.Asks {
 			fmt.Fprintf(w, "ASKED     %s: %s\n          by %s, until %s: labgate answer %s %s%s\n", x.Step, x.Text, x.By, x.Until.Local().Format("2006-01-02 15:04:05"), r.Run, x.Step, wanted(x.By, x.Gives))
 		}

@@ -73,6 +73,8 @@ func (c *Core) control(now time.Time, e ControlAsked) {
 			return
 		}
 		reply.OK, reply.Say, reply.Issues = c.answer(now, r, pr, e)
+	case messages.ControlHold:
+		reply, told = c.holdAsked(now, pr, e, reply)
 	case messages.ControlRelease:
 		r := c.runs[e.Control.Run]
 		switch {
@@ -144,6 +146,9 @@ func (c *Core) end(now time.Time, r *run, e ControlAsked) (bool, string) {
 		return true, "the run is ending"
 	case Running, Ending:
 		c.stepMachine(now, r, a)
+		if r.state == Running {
+			r.state, r.say = Ending, a.Reason
+		}
 		return true, "the run is ending: its cleanup and its finally are carried out"
 	case Held:
 		if r.machine != nil {

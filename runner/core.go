@@ -253,6 +253,7 @@ func (c *Core) Runs(principal string) []messages.RunInfo {
 			t := r.machine.HeldUntil()
 			i.HeldUntil = &t
 		}
+		i.Standing = r.standing()
 		i.Asks = r.asks()
 		if r.over() {
 			t := r.ended

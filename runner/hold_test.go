@@ -192,3 +192,65 @@ func TestStopWhileLeasing(t *testing.T) {
 		}
 	}
 }
+
+// A person holds a run for a time: it says how things stand; nobody who may not
+// does, and none for ever. What was held goes on after a restart by a person's
+// word only.
+func TestHoldByPerson(t *testing.T) {
+	o := begin(t, protocolOf("", stir+feed, drain))
+	hold := func(who string, d *lab.Quantity) messages.ControlReply {
+		o.step(runner.ControlAsked{Principal: who, Control: messages.Control{Kind: messages.KindControl, ID: "x", Action: messages.ControlHold, Run: "id1", For: d, Reason: "a look"}})
+		return o.answers[len(o.answers)-1]
+	}
+	zero, ever, litre := lab.Q(0, "s"), lab.Q(13, "h"), lab.Q(1, "L")
+	for name, r := range map[string]messages.ControlReply{"its agent": hold("planner_1", nil), "a scientist": hold("scientist_1", nil),
+		"no time": hold("operator_1", &zero), "too long": hold("operator_1", &ever), "no time at all": hold("operator_1", &litre)} {
+		if r.OK || r.Say == "" || o.run("id1").State != "running" {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	o.ok() // it stirs, and doses
+	o.trace = nil
+	d := lab.Q(5, "min")
+	if r := hold("operator_1", &d); !r.OK || !strings.Contains(r.Say, "held by operator_1: a look; aborted at 2026-11-22T09:05:00Z unless it is resumed") {
+		t.Fatalf("%+v", r)
+	}
+	i := o.run("id1")
+	if i.State != "held" || !i.HeldUntil.Equal(t0.Add(5*time.Minute)) || strings.Join(i.Standing, "; ") != "reactor.stirrer.stir speed 300 rpm; pump_a.pump.dose rate 6 mL/min, volume 0.1 mL (under way)" {
+		t.Errorf("%+v", i)
+	}
+	o.ok("delivered = 0.1 mL")
+	o.is()
+	if s := o.run("id1").Standing; len(s) != 1 {
+		t.Errorf("the dose is over: %v", s)
+	}
+	o.restart()
+	o.pass(6 * time.Minute)
+	o.is()
+	if i := o.run("id1"); i.State != "held" {
+		t.Errorf("%+v", i)
+	}
+	if r := o.control("operator_1", messages.ControlRelease, "id1"); !r.OK {
+		t.Fatalf("%+v", r)
+	}
+	if i := o.run("id1"); i.State != "running" {
+		t.Errorf("%+v", i)
+	}
+	if last := o.trace[len(o.trace)-1]; last != doStir { // what it had set is set again first
+		t.Errorf("%v", o.trace)
+	}
+}
+
+// A trip that holds what a person holds already keeps the earlier end, and the
+// run is not cleaned up after it.
+func TestHoldOnHold(t *testing.T) {
+	o := begin(t, protocolOf("", stir+feed, drain))
+	o.control("operator_1", messages.ControlHold, "id1")
+	o.holdTrip("warm")
+	o.ok()
+	o.pass(61 * time.Second)
+	o.over()
+	if d := o.stopDoc(); d.Rule != "warm" || strings.Contains(strings.Join(o.trace, "\n"), doDrain) {
+		t.Errorf("%+v", d)
+	}
+}

@@ -211,6 +211,8 @@ func (m *Machine) Step(now time.Time, ev MachineEvent) []MachineAction {
 		m.touched = false
 	case Resumed:
 		m.later(e.Down)
+		m.hold = nil // whoever lets it go on after a restart knows that it was held
+		m.unstick(true)
 		m.resumed()
 	case Abort:
 		m.abort(now, e)
@@ -264,8 +266,12 @@ func (m *Machine) holdOn(now time.Time, e Hold) {
 	switch {
 	case m.stage != inSteps:
 		m.abort(now, Abort{Reason: e.Reason, Rule: e.Rule, Exit: messages.ExitAbort, Trip: true})
-	case m.hold == nil || e.Until.Before(m.hold.until):
+	case m.hold == nil:
 		m.hold = &held{e.Reason, e.Rule, e.Until}
+	case m.hold.rule == "" && e.Rule != "": // a trip on top of a person's hold: the earlier end, and the trip's way
+		m.hold = &held{e.Reason, e.Rule, earlier(e.Until, m.hold.until)}
+	case e.Until.Before(m.hold.until):
+		m.hold.until = e.Until
 	}
 }
 
@@ -310,7 +316,11 @@ func (m *Machine) advance(now time.Time) {
 		if now.Before(h.until) {
 			return
 		}
-		m.abort(now, Abort{Reason: fmt.Sprintf("held by %s until its time was up: %s", h.rule, h.reason), Rule: h.rule, Exit: messages.ExitAbort, Trip: true})
+		why := h.reason + "; its time was up and nobody resumed it"
+		if h.rule != "" {
+			why = fmt.Sprintf("held by %s until its time was up: %s", h.rule, h.reason)
+		}
+		m.abort(now, Abort{Reason: why, Rule: h.rule, Exit: messages.ExitAbort, Trip: h.rule != ""})
 	}
 	if len(m.stuck) > 0 {
 		if now.Before(m.stuck[0].until) {

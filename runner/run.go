@@ -441,6 +441,9 @@ func (c *Core) safety(now time.Time, s messages.Safety) {
 			c.hold(now, r, s)
 		default:
 			c.stepMachine(now, r, Abort{Reason: s.Say, Rule: s.Rule, Exit: messages.ExitAbort, Trip: s.What != messages.SafetyLeaseLost})
+			if !r.over() {
+				r.state, r.say = Ending, s.Say
+			}
 		}
 	}
 }
@@ -461,7 +464,7 @@ func (c *Core) emptyQueue(now time.Time, s messages.Safety) {
 	}
 	for _, r := range c.live { // one that is asking for its leases ends when the answer comes
 		if r.state == Leasing && r.machine == nil && r.abort == nil && touched(r) {
-			r.abort = &Abort{Reason: s.Say, Rule: s.Rule, Exit: messages.ExitAbort}
+			r.abort = &Abort{Reason: s.Say, Rule: s.Rule, Exit: messages.ExitAbort, Trip: true}
 		}
 	}
 }

@@ -39,6 +39,34 @@ func sets(s *lab.CommandSpec) bool {
 	})
 }
 
+// Standing names what the run's commands have set and nothing of it has ended
+// since, and what of it is under way.
+func (m *Machine) Standing() []string {
+	var list []string
+	for _, s := range m.settings {
+		list = append(list, call(s.target, s.args))
+	}
+	for _, id := range sortedKeys(m.live) {
+		if n := m.live[id]; n.cmd != nil {
+			list = append(list, call(n.cmd.Target, n.cmd.Args)+" (under way)")
+		}
+	}
+	return list
+}
+
+// call writes a command as people do.
+func call(id lab.CommandID, args map[string]lab.Value) string {
+	s := id.String()
+	for i, name := range sortedKeys(args) {
+		sep := ", "
+		if i == 0 {
+			sep = " "
+		}
+		s += sep + name + " " + args[name].String()
+	}
+	return s
+}
+
 // overlap reports whether two commands change the same.
 func overlap(a, b *lab.CommandSpec) bool {
 	if a.Name == b.Name {
