@@ -349,13 +349,25 @@ func (c *resetCmd) Run(a *app) error {
 type resolveCmd struct {
 	client
 	Command string `arg:"" help:"The command in doubt (labgate runs lists them)."`
-	As      string `arg:"" enum:"done,not_done" help:"done or not_done."`
+	As      string `arg:"" enum:"done,not_done,partly" help:"done, not_done, or partly with --amount."`
+	Amount  string `help:"How much of it was done, as in --amount '3 mL'." placeholder:"QUANTITY"`
 	Reason  string `help:"How it is known." required:""`
 }
 
 // Run settles a doubt.
 func (c *resolveCmd) Run(a *app) error {
-	return c.ask(a, messages.Control{Action: messages.ControlResolve, Command: c.Command, As: c.As, Reason: c.Reason})
+	m := messages.Control{Action: messages.ControlResolve, Command: c.Command, As: c.As, Reason: c.Reason}
+	if (c.As == "partly") != (c.Amount != "") {
+		return fmt.Errorf("%w: partly goes with --amount, and nothing else does", errUsage)
+	}
+	if c.Amount != "" {
+		q, err := lab.ParseQuantity(c.Amount)
+		if err != nil {
+			return fmt.Errorf("%w: --amount: %v", errUsage, err)
+		}
+		m.Amount = &q
+	}
+	return c.ask(a, m)
 }
 
 type abortCmd struct {

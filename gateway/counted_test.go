@@ -2,6 +2,8 @@ package gateway_test
 
 import (
 	"fmt"
+	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +59,67 @@ rules:
 	}
 	if allowed("d1", "0.06 mL") || !allowed("d2", "0.04 mL") {
 		t.Error("0.25 mL of 0.3 mL are used up, and that is not what is counted")
+	}
+}
+
+// What a person says was done in part counts to the amount, then and after a
+// restart; what is no part of it is refused.
+func TestResolvePartly(t *testing.T) {
+	l, _ := demoLab(t)
+	r, is := safety.Parse("rules.yaml", []byte(`interlocks: sums
+rules:
+  - {id: total, budget: sum(pump_a.dose.volume) per day, max: 0.3 mL}
+  - {id: button, trip: room, when: room.emergency, unknown_for: 10 s, respond_within: 20 s, do: [stage.halt]}
+`), l)
+	if len(is) > 0 {
+		t.Fatal(is)
+	}
+	s := bareShell(t, l, r, nil)
+	s.connect()
+	s.set("pump_a.dispensed = 1 mL")
+	s.read()
+	s.lease("pump_a", "run")
+	s.ask("c1 pump_a.dose volume=0.2 mL, rate=6 mL/min")
+	s.exchange(true, nil, nil)
+	s.crash()
+	resolve := func(as string, amount *lab.Quantity) messages.ControlReply {
+		return s.control(gateway.ResolveAsked{ID: "r", Command: "c1", As: as, Amount: amount, Principal: "operator_1", Reason: "the balance"})
+	}
+	q := func(v float64, unit string) *lab.Quantity { x := lab.Q(v, unit); return &x }
+	nan := lab.Q(math.NaN(), "mL")
+	for want, r := range map[string]messages.ControlReply{
+		"say how much was done, in mL (--amount)":                  resolve("partly", nil),
+		"how much was done is a volume: 3 s is a time":             resolve("partly", q(3, "s")),
+		"how much was done is a volume: 0.1 mL/min is a ":          resolve("partly", q(0.1, "mL/min")),
+		"0 mL is no part: say not_done":                            resolve("partly", q(0, "mL")),
+		"-0.1 mL is no part":                                       resolve("partly", q(-0.1, "mL")),
+		"NaN mL is no part":                                        resolve("partly", &nan),
+		"0.201 mL is more than the 0.2 mL that were asked for":     resolve("partly", q(0.201, "mL")),
+		"an amount goes with partly; it was said that it was done": resolve("done", q(0.1, "mL")),
+		"say whether it was done, not_done or partly":              resolve("half", nil),
+	} {
+		if r.OK || !strings.HasPrefix(r.Say, want) {
+			t.Errorf("%q, wanted is %q", r.Say, want)
+		}
+	}
+	if r := resolve("partly", q(50, "uL")); !r.OK || r.Outcome.Amount.String() != "0.05 mL" || r.Say != "operator_1 says it was partly done, 0.05 mL of it: the balance" {
+		t.Fatalf("%+v", r)
+	}
+	try := func(id, volume string) bool {
+		l := s.lease("pump_a", "run")
+		s.askFor(gateway.Asked{Command: s.command(fmt.Sprintf("%s pump_a.dose volume=%s, rate=6 mL/min", id, volume), l.Lease)})
+		return s.sent[id] == 1
+	}
+	n := len(s.journal)
+	s.set("pump_a.running = false")
+	s.read()
+	if try("d1", "0.26 mL") || !try("d2", "0.25 mL") {
+		t.Error("0.05 mL of 0.3 mL are used up, and that is not what is counted")
+	}
+	s.boot(s.journal[:n])
+	s.connect()
+	if try("d3", "0.26 mL") || !try("d4", "0.25 mL") {
+		t.Error("after a restart: 0.05 mL of 0.3 mL are used up, and that is not what is counted")
 	}
 }
 

@@ -48,9 +48,11 @@ type (
 		ID, Rule, Principal, Reason string
 		Reply                       any
 	}
-	// ResolveAsked: a person settles a command in doubt; As is done or not_done.
+	// ResolveAsked: a person settles a command in doubt; As is done, not_done or
+	// partly, with the amount.
 	ResolveAsked struct {
 		ID, Command, As, Principal, Reason string
+		Amount                             *lab.Quantity
 		Reply                              any
 	}
 	// BypassAsked: a person sets a rule aside until an instant.

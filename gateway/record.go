@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -142,7 +143,7 @@ func (c *Core) settle(now time.Time, d *doubt, o lab.Outcome, end safety.End, la
 		if err == nil {
 			c.dropDoubt(d)
 			c.answered[o.Command] = &o
-			c.engine.Settle(o.Ended, o.Command, end, nil)
+			c.engine.Settle(o.Ended, o.Command, end, o.Amount)
 			c.publishOutcome(&d.cmd, o, refs)
 		}
 		then(err)
@@ -161,19 +162,32 @@ func (c *Core) resolveAsked(now time.Time, e ResolveAsked) {
 		say = fmt.Sprintf("command %s is being settled already", e.Command)
 	case e.Reason == "":
 		say = "resolving needs a reason"
-	case e.As != "done" && e.As != "not_done":
-		say = "say whether it was done or not_done"
+	case e.As != "done" && e.As != "not_done" && e.As != "partly":
+		say = "say whether it was done, not_done or partly"
+	case e.As != "partly" && e.Amount != nil:
+		say = fmt.Sprintf("an amount goes with partly; it was said that it was %s", e.As)
+	}
+	var amount *lab.Quantity
+	if say == "" && e.As == "partly" {
+		var err error
+		if amount, err = partOf(c.specs[d.cmd.Target], d.cmd.Args, e.Amount); err != nil {
+			say = err.Error()
+		}
 	}
 	if say != "" {
 		c.do(Answer{e.Reply, messages.ControlReply{ID: e.ID, Say: say}})
 		return
 	}
 	o := *c.answered[e.Command]
-	o.State, o.Say, o.Ended, o.As = lab.Resolved, fmt.Sprintf("%s says it was %s: %s", e.Principal, e.As, e.Reason), now, e.As
-	end := safety.AllDone
-	if e.As == "not_done" {
+	o.State, o.Ended, o.As, o.Amount = lab.Resolved, now, e.As, amount
+	end, how := safety.AllDone, e.As
+	switch e.As {
+	case "not_done":
 		end = safety.NothingDone
+	case "partly":
+		end, how = safety.PartDone, fmt.Sprintf("partly done, %s of it", amount)
 	}
+	o.Say = fmt.Sprintf("%s says it was %s: %s", e.Principal, how, e.Reason)
 	c.settle(now, d, o, end, map[string]string{"resolved_by": e.Principal, "as": e.As}, func(err error) {
 		reply := messages.ControlReply{ID: e.ID, OK: err == nil, Say: o.Say, Outcome: &o}
 		if err != nil {
@@ -181,4 +195,54 @@ func (c *Core) resolveAsked(now time.Time, e ResolveAsked) {
 		}
 		c.do(Answer{e.Reply, reply})
 	})
+}
+
+// partOf checks a part that a person says was done, and writes it in the unit
+// in which it was asked for: more than nothing, and no more than that. It is an
+// error where the class knows no part.
+func partOf(s *spec, args map[string]lab.Value, part *lab.Quantity) (*lab.Quantity, error) {
+	a := amountArg(s)
+	switch {
+	case a == nil:
+		return nil, errors.New("its class knows no part of it: say done or not_done")
+	case part == nil:
+		return nil, fmt.Errorf("say how much was done, in %s (--amount)", unitName(a.Type.Unit))
+	}
+	asked := args[a.Name].Quantity()
+	q, err := part.In(asked.Unit)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("how much was done is a %s: %w", a.Name, err)
+	case !q.Finite() || q.Value <= 0:
+		return nil, fmt.Errorf("%s is no part: say not_done", part)
+	case q.Value > asked.Value:
+		return nil, fmt.Errorf("%s is more than the %s that were asked for", part, asked)
+	}
+	return &q, nil
+}
+
+func unitName(u lab.Unit) string {
+	if n := u.String(); n != "" && n != "1" {
+		return n
+	}
+	return "pieces"
+}
+
+// amountArg is the argument that says how much a command does: what it adds to
+// a property, in the dimension of what its class says is a part. Nil: there is
+// none.
+func amountArg(s *spec) *lab.Param {
+	if s == nil || s.partial == nil {
+		return nil
+	}
+	for _, ch := range s.Changes {
+		a := s.Arg(ch.To.Text)
+		if !ch.Add || a == nil {
+			continue
+		}
+		if _, err := (lab.Quantity{Unit: s.partial.Type().Unit}).In(a.Type.Unit); err == nil {
+			return a
+		}
+	}
+	return nil
 }

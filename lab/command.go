@@ -231,9 +231,9 @@ type Outcome struct {
 	State   State            `json:"state"`
 	Kind    Kind             `json:"kind,omitempty"` // what went wrong, where State is no success
 	Values  map[string]Value `json:"values,omitempty"`
-	Amount  *Quantity        `json:"amount,omitempty"` // partial: how much was done
+	Amount  *Quantity        `json:"amount,omitempty"` // partial, or resolved as partly: how much was done
 	Say     string           `json:"say,omitempty"`
-	As      string           `json:"as,omitempty"`     // resolved: done or not_done
+	As      string           `json:"as,omitempty"`     // resolved: done, not_done or partly
 	Issues  Issues           `json:"issues,omitempty"` // refused: every reason
 	Started time.Time        `json:"started"`
 	Ended   time.Time        `json:"ended"`

@@ -341,10 +341,11 @@ type Control struct {
 	Rule    string        `json:"rule,omitempty"`    // reset, bypass, rearm, acknowledge: the rule's id; reset: or "stop"
 	Command string        `json:"command,omitempty"` // resolve, outcome
 	Key     string        `json:"key,omitempty"`     // verdict
-	As      string        `json:"as,omitempty"`      // resolve: done, not_done; answer: yes, no
+	As      string        `json:"as,omitempty"`      // resolve: done, not_done, partly; answer: yes, no
 	Step    string        `json:"step,omitempty"`    // answer: the path of the step that asks
 	Before  string        `json:"before,omitempty"`  // move: the run that it goes before; empty: first of all
 	For     *lab.Quantity `json:"for,omitempty"`     // bypass, hold: how long
+	Amount  *lab.Quantity `json:"amount,omitempty"`  // resolve: how much was done, of partly
 	Reason  string        `json:"reason,omitempty"`
 	// Values are what the answer holds, by the names that the step gives.
 	Values map[string]lab.Value `json:"values,omitempty"`

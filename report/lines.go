@@ -105,10 +105,10 @@ func Runs(w io.Writer, runs []messages.RunInfo, st *messages.Status) error {
 	}
 	safety(w, st)
 	for _, d := range st.InDoubt {
-		fmt.Fprintf(w, "IN DOUBT  %s (%s.%s.%s): %s\n          look, then: labgate resolve %s done|not_done --reason …\n", d.Command, d.Instrument, d.Component, d.Name, d.Say, d.Command)
+		fmt.Fprintf(w, "IN DOUBT  %s (%s.%s.%s): %s\n          look, then: labgate resolve %s done|not_done|partly --reason …\n", d.Command, d.Instrument, d.Component, d.Name, d.Say, d.Command)
 	}
 	for _, d := range st.Unsettled {
-		fmt.Fprintf(w, "UNSETTLED %s (%s.%s.%s): %s; the rules count the worse way\n          look, then: labgate resolve %s done|not_done --reason …\n", d.Command, d.Instrument, d.Component, d.Name, d.Say, d.Command)
+		fmt.Fprintf(w, "UNSETTLED %s (%s.%s.%s): %s; the rules count the worse way\n          look, then: labgate resolve %s done|not_done|partly --reason …\n", d.Command, d.Instrument, d.Component, d.Name, d.Say, d.Command)
 	}
 	for _, l := range st.Links {
 		if !l.Up {

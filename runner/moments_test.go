@@ -253,3 +253,23 @@ func checkTable(t *testing.T, name, table string) {
 		t.Errorf("%s has\n%s\nthe runner does\n%s", file, was, table)
 	}
 }
+
+// What a person says was done in part fails its step: it is neither done again
+// nor topped up.
+func TestResolvedPartly(t *testing.T) {
+	o := begin(t, protocolOf("", feed, drain))
+	o.restart()
+	o.settled(lab.InDoubt)
+	half := lab.Q(0.05, "mL")
+	out := lab.Outcome{Command: o.last.ID, State: lab.Resolved, As: "partly", Amount: &half, Say: "operator_1 says it was partly done"}
+	o.step(runner.OutcomeArrived{Outcome: messages.Outcome{Run: "id1", Instrument: "pump_a", Component: "pump", Name: "dose", Step: "feed", Outcome: out}})
+	if r := o.control("operator_1", messages.ControlRelease, "id1"); !r.OK {
+		t.Fatalf("%+v", r)
+	}
+	o.trace = nil
+	o.step(runner.CommandReplied{Command: out.Command, Reply: messages.CommandReply{Command: out.Command, Known: true, Accepted: true, State: lab.Resolved, Outcome: &out}})
+	o.is(doDrain, "event feed resolved amount=0.05 mL")
+	if end := o.end(); end != string(runner.Failed) || strings.Contains(strings.Join(o.trace, "\n"), doFeed) {
+		t.Errorf("%s: %v", end, o.trace)
+	}
+}

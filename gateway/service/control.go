@@ -72,7 +72,7 @@ func (s *Service) control(who string, r messages.Control, reply replyFunc) {
 	case messages.ControlReset:
 		s.events.Put(gateway.ResetAsked{ID: r.ID, Rule: r.Rule, Principal: who, Reason: r.Reason, Reply: reply})
 	case messages.ControlResolve:
-		s.events.Put(gateway.ResolveAsked{ID: r.ID, Command: r.Command, As: r.As, Principal: who, Reason: r.Reason, Reply: reply})
+		s.events.Put(gateway.ResolveAsked{ID: r.ID, Command: r.Command, As: r.As, Amount: r.Amount, Principal: who, Reason: r.Reason, Reply: reply})
 	case messages.ControlBypass:
 		s.bypass(who, r, reply)
 	case messages.ControlRearm:
