@@ -2,12 +2,16 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"labgate/internal/journal"
 	"labgate/lab"
+	"labgate/messages"
 	"labgate/report"
+	"labgate/safety"
 )
 
 type journalVerifyCmd struct {
@@ -107,4 +111,58 @@ func (c *journalShowCmd) Run(a *app) error {
 		}
 		return report.Entry(a.out, r, e)
 	})
+}
+
+type journalBackupCmd struct {
+	To   string `arg:"" help:"A new folder."`
+	Data string `help:"The data folder." default:"labgate-data/demo"`
+	Keys bool   `help:"With keys/ and access.yaml: whoever has the back-up can then act as anybody in it."`
+}
+
+// Run makes a checked copy of the record, also while the station runs.
+func (c *journalBackupCmd) Run(a *app) error {
+	var also []string
+	if c.Keys {
+		also = []string{"keys", "access.yaml"}
+	}
+	info, err := journal.Backup(a.ctx, c.Data, c.To, clockAndIDs.clock.Now(), also...)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		a.line(info)
+	}
+	a.say("%s: %d entries of %s, %d blobs, checked; head %s", c.To, info.Entries, info.Lab, info.Blobs, info.Head)
+	return nil
+}
+
+type journalRestoreCmd struct {
+	From   string `arg:"" help:"The back-up."`
+	To     string `arg:"" help:"The data folder that is made of it; it must not be there, or be empty."`
+	Reason string `help:"Why: it goes on record." required:""`
+}
+
+// Run makes a data folder of a back-up. What was done since the back-up is on no
+// record: every instrument is latched until a person has looked and reset that.
+func (c *journalRestoreCmd) Run(a *app) error {
+	info, err := journal.Restore(a.ctx, c.From, c.To, func(info journal.BackupInfo) []lab.Entry {
+		now := clockAndIDs.clock.Now()
+		say := fmt.Sprintf("restored from the back-up of %s, of %d entries (%s): what was done after that is not on record", info.Time.UTC().Format(time.RFC3339), info.Entries, c.Reason)
+		boot := newID()
+		return []lab.Entry{
+			{Kind: "restored/v1", Time: now, Origin: "restore", OriginSeq: 1, Boot: boot, Principal: "local", Body: messages.Body(map[string]any{"backup": info, "reason": c.Reason})},
+			{Kind: "stop/v1", Time: now, Origin: "restore", OriginSeq: 2, Boot: boot, Principal: "local", Body: messages.Body(map[string]any{
+				"latch": safety.Latch{Rule: "stop", Group: "stop", Since: now, FirstOut: true, Say: say}, "principal": "local", "reason": c.Reason})},
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		a.line(info)
+	}
+	a.say("%s: %d entries of %s, checked; head of the back-up %s", c.To, info.Entries, info.Lab, info.Head)
+	a.say("  Every instrument is latched. Start the station there, look at each instrument, settle what is in doubt,")
+	a.say("  then: labgate reset stop --reason \"…\"")
+	return nil
 }

@@ -71,6 +71,9 @@ type cli struct {
 		Verify journalVerifyCmd `cmd:"" help:"Check the journal's chain."`
 		Show   journalShowCmd   `cmd:"" help:"Read the journal."`
 		Export journalExportCmd `cmd:"" help:"Write the journal as lines that prove themselves."`
+
+		Backup  journalBackupCmd  `cmd:"" help:"Copy the record to a new folder and check it, also while the station runs."`
+		Restore journalRestoreCmd `cmd:"" help:"Make a data folder of a back-up; every instrument is latched then."`
 	} `cmd:"" help:"The append-only record."`
 }
 
