@@ -352,10 +352,11 @@ func (w *anyOffice) down() {
 		}
 		return list
 	}
-	leasing := 0
+	leasing, asked := 0, map[string]bool{}
 	for _, r := range w.core.Runs("") {
 		if r.State == string(runner.Leasing) && !w.begun[r.Run] {
 			leasing++ // it waits again, at its place
+			asked[r.Run] = true
 		}
 	}
 	before := order()
@@ -371,6 +372,11 @@ func (w *anyOffice) down() {
 	w.had["restart"]++
 	if !exact {
 		return
+	}
+	for _, r := range w.core.Runs("") {
+		if asked[r.Run] && r.Ended != nil && strings.Contains(r.Say, "rejected by") {
+			leasing-- // somebody had, meanwhile: it was to end with the answer about its lease
+		}
 	}
 	if leasing > 0 {
 		known := map[string]bool{}
