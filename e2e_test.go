@@ -477,6 +477,7 @@ type entry struct {
 	Kind string          `json:"kind"`
 	Run  string          `json:"run"`
 	Step string          `json:"step"`
+	Time time.Time       `json:"time"`
 	Body json.RawMessage `json:"body"`
 
 	Principal string   `json:"principal"`
