@@ -49,23 +49,7 @@ func (c *Core) control(now time.Time, e ControlAsked) {
 		reply = c.show(r)
 		reply.ID = e.Control.ID
 	case messages.ControlAbort, messages.ControlCancel, messages.ControlRemove:
-		r := c.runs[e.Control.Run]
-		if r == nil || own != "" && r.principal != own {
-			reply.Say = fmt.Sprintf("there is no run %q of yours", e.Control.Run)
-			return
-		}
-		if e.Control.Action == messages.ControlRemove {
-			if reply.Say = r.notRemovable(e); reply.Say != "" {
-				return
-			}
-			e.Control.Action = messages.ControlCancel
-		}
-		if !r.held && (r.state == Queued || r.state == Leasing) {
-			told = true
-			c.withdraw(now, r, e, reply, whyEnded(e))
-			return
-		}
-		reply.OK, reply.Say = c.end(now, r, e)
+		reply, told = c.endAsked(now, own, e, reply)
 	case messages.ControlAnswer:
 		r := c.runs[e.Control.Run]
 		if r == nil {
@@ -88,6 +72,28 @@ func (c *Core) control(now time.Time, e ControlAsked) {
 	default:
 		reply.Say = fmt.Sprintf("%q can't be asked here", e.Control.Action)
 	}
+}
+
+// endAsked ends a run for whoever may: one that has not begun leaves the queue,
+// and that is answered once it is durable.
+func (c *Core) endAsked(now time.Time, own string, e ControlAsked, reply messages.ControlReply) (messages.ControlReply, bool) {
+	r := c.runs[e.Control.Run]
+	if r == nil || own != "" && r.principal != own {
+		reply.Say = fmt.Sprintf("there is no run %q of yours", e.Control.Run)
+		return reply, false
+	}
+	if e.Control.Action == messages.ControlRemove {
+		if reply.Say = r.notRemovable(e); reply.Say != "" {
+			return reply, false
+		}
+		e.Control.Action = messages.ControlCancel
+	}
+	if !r.held && (r.state == Queued || r.state == Leasing) {
+		c.withdraw(now, r, e, reply, whyEnded(e))
+		return reply, true
+	}
+	reply.OK, reply.Say = c.end(now, r, e)
+	return reply, false
 }
 
 // mostListed bounds a list of runs, so that it fits into a message for ever.
