@@ -96,7 +96,7 @@ type labReader struct {
 
 func (r *labReader) file(root *strict.Node) LabFile {
 	f := r.Map(root, "lab file", "lab", "kind", "gateway", "instruments", "assemblies", "interlocks", "access",
-		"protocols", "nats", "start_within")
+		"protocols", "nats", "start_within", "runs")
 	if n := f.Require("lab"); n != nil {
 		r.lab.Name, r.lab.Pos = r.Name(n, "lab"), n.Pos()
 	}
@@ -124,7 +124,22 @@ func (r *labReader) file(root *strict.Node) LabFile {
 	if n := f.Get("start_within"); n != nil {
 		more.StartWithin = r.positive(n, "start_within")
 	}
+	r.runs(f.Get("runs"))
 	return more
+}
+
+// runs reads what becomes of runs that a restart finds under way.
+func (r *labReader) runs(n *strict.Node) {
+	if n == nil {
+		return
+	}
+	f := r.Map(n, "runs", "continue_after_restart", "held_for")
+	if c := f.Get("continue_after_restart"); c != nil {
+		r.lab.Runs.ContinueAfterRestart = r.Bool(c)
+	}
+	if h := f.Get("held_for"); h != nil {
+		r.lab.Runs.HeldFor = r.positive(h, "held_for")
+	}
 }
 
 // path reads the name of a file or folder within the lab's folder.

@@ -13,9 +13,20 @@ type Lab struct {
 	Name        string
 	Simulated   bool // stamped on every datum as synthetic
 	Instruments []*Instrument
+	Runs        RunPolicy
 	Hash        string // of the canonical lab file and everything that it names
 	Pos         Pos
 }
+
+// RunPolicy is what a lab says about runs that a restart finds under way. The
+// zero RunPolicy lets nothing go on by itself.
+type RunPolicy struct {
+	ContinueAfterRestart bool          // from a safe point, where the protocol says so too
+	HeldFor              time.Duration // after that a run that waits for a person is ended; 0: DefaultHeldFor
+}
+
+// DefaultHeldFor is how long a run that a restart has held waits for a person.
+const DefaultHeldFor = 12 * time.Hour
 
 // Instrument is one device of a lab: a profile, a link, its limits.
 type Instrument struct {

@@ -33,19 +33,20 @@ func ValidName(s string) bool { return protocolNameRE.MatchString(s) }
 // order of the run, every name and expression.
 type parser struct {
 	*strict.Decoder
-	classes  map[string]*lab.Class
-	p        *Protocol
-	slotOf   map[string]int // by full name
-	full     bool           // a limit on steps was reported
-	hasRole  bool           // the file has readable roles
-	guesses  int            // names compared in search of hints
-	library  Finder         // of protocols that may be used; nil: none
-	chain    []string       // what uses what, down to this file
-	frame    *frame         // the used protocol whose steps are read now
-	also     [][2]string    // role and command of the finally of used protocols
-	remember int            // expressions that remember
-	before   map[compiled]*expr.Program
-	constant map[*Step]bool // whose condition was reported: nothing in it changes
+	classes    map[string]*lab.Class
+	p          *Protocol
+	slotOf     map[string]int // by full name
+	restartPos lab.Pos
+	full       bool        // a limit on steps was reported
+	hasRole    bool        // the file has readable roles
+	guesses    int         // names compared in search of hints
+	library    Finder      // of protocols that may be used; nil: none
+	chain      []string    // what uses what, down to this file
+	frame      *frame      // the used protocol whose steps are read now
+	also       [][2]string // role and command of the finally of used protocols
+	remember   int         // expressions that remember
+	before     map[compiled]*expr.Program
+	constant   map[*Step]bool // whose condition was reported: nothing in it changes
 }
 
 // Parse reads a protocol file and checks all that can be checked without a
@@ -98,7 +99,7 @@ func (r *parser) Map(n *strict.Node, what string, allowed ...string) *strict.Fie
 const quoteIt = "within braces an expression with a comma needs quotes"
 
 func (r *parser) file(root *strict.Node) {
-	f := r.Map(root, "protocol file", "protocol", "version", "about", "lab", "inputs", "samples", "roles", "limits", "budget", "on_error", "consequence", "outputs",
+	f := r.Map(root, "protocol file", "protocol", "version", "about", "lab", "inputs", "samples", "roles", "limits", "budget", "on_error", "on_restart", "consequence", "outputs",
 		"steps", "cleanup", "finally")
 	p := r.p
 	if n := f.Require("protocol"); n != nil {
@@ -132,6 +133,7 @@ func (r *parser) file(root *strict.Node) {
 	if n := f.Get("on_error"); n != nil {
 		p.OnError = r.then(n)
 	}
+	r.onRestart(f.Get("on_restart"))
 	p.Outcome = r.consequence(f.Get("consequence"))
 	for _, e := range r.entries(f.Get("outputs"), "outputs", MaxOutputs) {
 		p.Outputs = append(p.Outputs, r.output(e))
@@ -140,8 +142,10 @@ func (r *parser) file(root *strict.Node) {
 	if p.Steps = r.steps(steps, "", "step", 1); steps.IsList() && len(r.List(steps)) == 0 {
 		r.add(steps.Pos(), "empty", "", "there are no steps")
 	}
+	inSteps := len(p.steps)
 	p.Cleanup = r.steps(f.Get("cleanup"), "", "cleanup", 1)
 	p.Finally = r.steps(f.Get("finally"), "", "finally", 1)
+	r.checkRestart(inSteps)
 	r.alsoFinally()
 }
 

@@ -41,6 +41,7 @@ type Protocol struct {
 	Budget               Budget
 	OnError              Then        // of steps that don't say
 	Outcome              Consequence // of a failure, where the step doesn't say
+	OnRestart            OnRestart
 	Outputs              []Output
 	Steps                []*Step
 	Cleanup              []*Step               // ordinary, gated steps after Steps; skipped after a trip
@@ -236,9 +237,11 @@ type Step struct {
 	OnError   Policy
 	Expect    time.Duration // as its author expects; 0: as the bill adds it up
 	Outcome   Consequence   // of its failure; empty: as the protocol says
+	SafePoint bool          // a run may go on from here, or from within, by itself
 	Pos       lab.Pos
 
 	named    bool // ID stands in the file
+	inUsed   bool // it stands in a protocol that is used
 	ramp     bool // a Repeat that was written as a ramp
 	until    lab.Source
 	index    int // in Protocol.steps

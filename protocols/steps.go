@@ -12,17 +12,17 @@ import (
 // stepKeys are the keys of each kind of step; the first after id is the one
 // that makes the kind.
 var stepKeys = map[StepKind][]string{
-	Do:       {"id", "do", "with", "gives", "sample", "on_error", "expect", "consequence"},
-	If:       {"id", "if", "then", "else", "on_error", "expect", "consequence"},
-	Use:      {"id", "use", "hash", "with", "roles", "on_error", "expect", "consequence"},
-	Ask:      {"id", "ask", "by", "timeout", "gives", "sample", "on_error", "expect", "consequence"},
+	Do:       {"id", "do", "with", "gives", "sample", "on_error", "expect", "consequence", "safe_point"},
+	If:       {"id", "if", "then", "else", "on_error", "expect", "consequence", "safe_point"},
+	Use:      {"id", "use", "hash", "with", "roles", "on_error", "expect", "consequence", "safe_point"},
+	Ask:      {"id", "ask", "by", "timeout", "gives", "sample", "on_error", "expect", "consequence", "safe_point"},
 	Pass:     {"id", "pass", "because", "on_error", "expect", "consequence"},
 	Reject:   {"id", "reject", "because", "on_error", "expect", "consequence"},
 	Rework:   {"id", "rework", "because", "on_error", "expect", "consequence"},
-	Ramp:     {"id", "ramp", "with", "on_error", "expect", "consequence"},
-	Wait:     {"id", "wait", "else", "on_error", "expect", "consequence"},
-	Parallel: {"id", "parallel", "policy", "on_error", "expect", "consequence"},
-	Repeat:   {"id", "repeat", "steps", "else", "on_error", "expect", "consequence"},
+	Ramp:     {"id", "ramp", "with", "on_error", "expect", "consequence", "safe_point"},
+	Wait:     {"id", "wait", "else", "on_error", "expect", "consequence", "safe_point"},
+	Parallel: {"id", "parallel", "policy", "on_error", "expect", "consequence", "safe_point"},
+	Repeat:   {"id", "repeat", "steps", "else", "on_error", "expect", "consequence", "safe_point"},
 }
 
 var allKinds = []StepKind{Do, Wait, Parallel, Repeat, If, Use, Ask, Pass, Reject, Rework, Ramp}
@@ -71,7 +71,7 @@ func (r *parser) step(n *strict.Node, path, id string, depth int) *Step {
 		what = "step that asks"
 	}
 	f := r.Map(n, what, stepKeys[kind]...)
-	s := &Step{ID: id, Kind: kind, Pos: n.Pos(), index: len(r.p.steps)}
+	s := &Step{ID: id, Kind: kind, Pos: n.Pos(), index: len(r.p.steps), inUsed: r.frame != nil}
 	if idNode := f.Get("id"); idNode != nil {
 		before := len(r.Issues)
 		s.ID, s.named, s.Pos = r.Text(idNode), true, idNode.Pos()
@@ -119,6 +119,7 @@ func (r *parser) step(n *strict.Node, path, id string, depth int) *Step {
 	r.elseOf(s, f.Get("else"))
 	s.Expect, s.Outcome = r.duration(f.Get("expect"), "expect"), r.consequence(f.Get("consequence"))
 	r.onError(s, f.Get("on_error"), depth)
+	r.safePoint(s, f.Get("safe_point"))
 	return s
 }
 
@@ -134,7 +135,7 @@ func (r *parser) body(n *strict.Node, path, made, say, hint string, depth int) [
 // kindOf finds the key that makes the kind; 0 where that was reported.
 func (r *parser) kindOf(n *strict.Node) StepKind {
 	before := len(r.Issues)
-	f := r.Map(n, "step", "id", "do", "wait", "parallel", "repeat", "if", "then", "use", "hash", "roles", "ramp", "with", "gives", "steps", "else", "policy", "ask", "by", "timeout", "sample", "pass", "reject", "rework", "because", "on_error", "expect", "consequence")
+	f := r.Map(n, "step", "id", "do", "wait", "parallel", "repeat", "if", "then", "use", "hash", "roles", "ramp", "with", "gives", "steps", "else", "policy", "ask", "by", "timeout", "sample", "pass", "reject", "rework", "because", "on_error", "expect", "consequence", "safe_point")
 	keysOK := len(r.Issues) == before
 	var found []string
 	kind := StepKind(0)

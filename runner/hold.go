@@ -133,7 +133,7 @@ func (c *Core) resume(now time.Time, r *run, e ControlAsked) (ok bool, say strin
 	case len(r.holds) > 0:
 		return false, fmt.Sprintf("%s is latched still; look, then reset it", r.holds[0])
 	}
-	en := c.entry(now, "run_resumed/v1", e.Principal, r, map[string]any{"reason": e.Control.Reason})
+	en := c.entry(now, kindResumed, e.Principal, r, map[string]any{"reason": e.Control.Reason})
 	en.Principal = e.Principal
 	c.append(func(now time.Time, _ []lab.Ref, err error) {
 		// A trip of the meantime has put the run on hold anew.

@@ -63,6 +63,7 @@ type run struct {
 	answered  map[string]bool // ask steps whose answer is being made durable
 	log       []*Record       // of its machine, as the journal has them
 	asleep    *Machine        // made again after a restart; it goes on when a person says so
+	goesOn    bool            // a restart holds it only until it is known what became of its commands
 	heldUntil time.Time       // when a run that a restart has held is ended, if nobody comes
 	restored  bool            // accepted before a restart and not begun: it waits for held runs to be ended by a person
 }
