@@ -133,7 +133,7 @@ func (r *labReader) runs(n *strict.Node) {
 	if n == nil {
 		return
 	}
-	f := r.Map(n, "runs", "continue_after_restart", "held_for")
+	f := r.Map(n, "policy of runs", "continue_after_restart", "held_for")
 	if c := f.Get("continue_after_restart"); c != nil {
 		r.lab.Runs.ContinueAfterRestart = r.Bool(c)
 	}

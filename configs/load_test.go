@@ -31,6 +31,7 @@ access: access.yaml
 protocols: protocols/
 nats: {embedded: {port: 4222}}
 start_within: 5 s
+runs: {continue_after_restart: true, held_for: 2 h}
 `),
 		"classes/kettle.yaml": file(`class: kettle/v1
 about: Boils water.
@@ -98,6 +99,9 @@ func TestLoadALabOfItsOwn(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"labs/small/protocols/tea.yaml", "labs/small/protocols/x/more.yaml"}, files, cmpopts.SortSlices(strings.Compare)); d != "" {
 		t.Error(d)
+	}
+	if r := c.Lab.Runs; !r.ContinueAfterRestart || r.HeldFor != 2*time.Hour {
+		t.Errorf("runs %+v", r)
 	}
 	if !c.NATS.Embedded || c.NATS.Port != 4222 || c.StartWithin != 5*time.Second || !c.Lab.Simulated {
 		t.Errorf("nats %+v, start within %v", c.NATS, c.StartWithin)
