@@ -59,6 +59,23 @@ type cli struct {
 
 	Acknowledge acknowledgeCmd `cmd:"" help:"Note that an alarm was seen."`
 
+	Lots struct {
+		List    lotsListCmd    `cmd:"" default:"withargs" help:"The lots, and what is left of each."`
+		Add     lotsAddCmd     `cmd:"" help:"Register a lot."`
+		Load    lotsLoadCmd    `cmd:"" help:"Say that a lot is in an instrument."`
+		Unload  lotsUnloadCmd  `cmd:"" help:"Say that it is there no more."`
+		Discard lotsDiscardCmd `cmd:"" help:"A lot is not to be used any more."`
+	} `cmd:"" help:"What the instruments hold: lots, what is left, until when they are good."`
+	Samples struct {
+		List samplesListCmd `cmd:"" default:"withargs" help:"The samples, or where one has been."`
+		Add  samplesAddCmd  `cmd:"" help:"Register a sample."`
+		Move samplesMoveCmd `cmd:"" help:"Say where a sample is now."`
+		Use  samplesUseCmd  `cmd:"" help:"A sample is used up."`
+	} `cmd:"" help:"Samples, and where they are."`
+	Calibrations struct {
+		List calibrationsListCmd `cmd:"" default:"withargs" help:"The calibrations, and which are overdue."`
+		Add  calibrationsAddCmd  `cmd:"" help:"Say that an instrument was calibrated."`
+	} `cmd:"" help:"Calibrations of instruments, and until when they hold."`
 	Queue struct {
 		List   queueListCmd   `cmd:"" default:"withargs" help:"What waits, in order, and why."`
 		Move   queueMoveCmd   `cmd:"" help:"Put a run that waits before another."`

@@ -96,7 +96,7 @@ type labReader struct {
 
 func (r *labReader) file(root *strict.Node) LabFile {
 	f := r.Map(root, "lab file", "lab", "kind", "gateway", "instruments", "assemblies", "interlocks", "access",
-		"protocols", "nats", "start_within", "runs")
+		"protocols", "nats", "start_within", "runs", "places")
 	if n := f.Require("lab"); n != nil {
 		r.lab.Name, r.lab.Pos = r.Name(n, "lab"), n.Pos()
 	}
@@ -125,6 +125,7 @@ func (r *labReader) file(root *strict.Node) LabFile {
 		more.StartWithin = r.positive(n, "start_within")
 	}
 	r.runs(f.Get("runs"))
+	r.places(f.Get("places"))
 	return more
 }
 
@@ -141,6 +142,28 @@ func (r *labReader) runs(n *strict.Node) {
 		r.lab.Runs.HeldFor = r.positive(h, "held_for")
 	}
 }
+
+// places reads how many samples places hold.
+func (r *labReader) places(n *strict.Node) {
+	for _, e := range r.entries(n, "places") {
+		f := r.Map(e.node, "place", "capacity")
+		c := f.Require("capacity")
+		if c == nil {
+			continue
+		}
+		most := r.Int(c)
+		if most < 1 || most > maxCapacity {
+			r.add(c.Pos(), "out_of_bounds", "", "a capacity of %d; from 1 to %d", most, maxCapacity)
+			continue
+		}
+		if r.lab.Places == nil {
+			r.lab.Places = map[string]int{}
+		}
+		r.lab.Places[r.name(e, "place")] = int(most)
+	}
+}
+
+const maxCapacity = 10_000 // samples at one place
 
 // path reads the name of a file or folder within the lab's folder.
 func (r *labReader) path(n *strict.Node) Named {

@@ -32,6 +32,7 @@ protocols: protocols/
 nats: {embedded: {port: 4222}}
 start_within: 5 s
 runs: {continue_after_restart: true, held_for: 2 h}
+places: {rack: {capacity: 8}}
 `),
 		"classes/kettle.yaml": file(`class: kettle/v1
 about: Boils water.
@@ -102,6 +103,9 @@ func TestLoadALabOfItsOwn(t *testing.T) {
 	}
 	if r := c.Lab.Runs; !r.ContinueAfterRestart || r.HeldFor != 2*time.Hour {
 		t.Errorf("runs %+v", r)
+	}
+	if c.Lab.Capacity("rack") != 8 || c.Lab.Capacity("bench") != 1 {
+		t.Errorf("places %+v", c.Lab.Places)
 	}
 	if !c.NATS.Embedded || c.NATS.Port != 4222 || c.StartWithin != 5*time.Second || !c.Lab.Simulated {
 		t.Errorf("nats %+v, start within %v", c.NATS, c.StartWithin)

@@ -14,7 +14,8 @@ type Lab struct {
 	Simulated   bool // stamped on every datum as synthetic
 	Instruments []*Instrument
 	Runs        RunPolicy
-	Hash        string // of the canonical lab file and everything that it names
+	Places      map[string]int // how many samples a place holds
+	Hash        string         // of the canonical lab file and everything that it names
 	Pos         Pos
 }
 
@@ -102,6 +103,15 @@ func (l *Lab) Instrument(name string) *Instrument {
 		}
 	}
 	return nil
+}
+
+// Capacity is how many samples a place holds: one, where the lab's file says
+// nothing else.
+func (l *Lab) Capacity(place string) int {
+	if n, ok := l.Places[place]; ok {
+		return n
+	}
+	return 1
 }
 
 // Names lists the instruments.

@@ -25,7 +25,8 @@ type RunStart struct {
 	Hashes     Hashes                `json:"hashes"`
 	Labels     map[string]string     `json:"labels,omitempty"`
 	Samples    []string              `json:"samples,omitempty"`
-	Lots       map[string]string     `json:"lots,omitempty"` // sample to lot, of those that the protocol names
+	Lots       map[string]string     `json:"lots,omitempty"`   // sample to lot, of those that the protocol names
+	Loaded     map[string]string     `json:"loaded,omitempty"` // instrument to lot, as it begins
 }
 
 // RunDescriptor says what the events of one step will hold.
@@ -58,7 +59,12 @@ type RunEvent struct {
 	Ref        lab.Ref              `json:"ref"` // the outcome in the gateway's journal
 	Say        string               `json:"say,omitempty"`
 	Samples    []string             `json:"samples,omitempty"` // that it is about
-	Ask        *Ask                 `json:"ask,omitempty"`     // a person is asked; the answer is another event
+	// Lots are those that were loaded, by instrument; Calibrations those of what
+	// it was measured by. Quality is uncertain where one of them is overdue.
+	Lots         map[string]string `json:"lots,omitempty"`
+	Calibrations []string          `json:"calibrations,omitempty"`
+	Quality      string            `json:"quality,omitempty"`
+	Ask          *Ask              `json:"ask,omitempty"` // a person is asked; the answer is another event
 }
 
 // RunResource announces bytes that lie beside the journal.

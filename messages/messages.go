@@ -308,6 +308,9 @@ const (
 	ControlRemove   = "remove"   // take a run that waits out of the queue
 	ControlApproval = "approval" // query: what is to be approved, in full
 
+	ControlStock       = "stock"        // query: lots, samples and calibrations
+	ControlStockChange = "stock_change" // a person changes them; not for agents
+
 	ControlAbort   = "abort"   // end a run through its finally
 	ControlCancel  = "cancel"  // the same, asked by the owner: the result is not wanted
 	ControlHold    = "hold"    // keep a run where it is, for a time
@@ -347,6 +350,8 @@ type Control struct {
 	For     *lab.Quantity `json:"for,omitempty"`     // bypass, hold: how long
 	Amount  *lab.Quantity `json:"amount,omitempty"`  // resolve: how much was done, of partly
 	Reason  string        `json:"reason,omitempty"`
+	// Stock is what a stock_change does.
+	Stock *StockChange `json:"stock,omitempty"`
 	// Values are what the answer holds, by the names that the step gives.
 	Values map[string]lab.Value `json:"values,omitempty"`
 }
@@ -363,6 +368,7 @@ type ControlReply struct {
 	Runs    []RunInfo    `json:"runs,omitempty"`
 	Queue   []QueueInfo  `json:"queue,omitempty"`
 	Shown   *Approvable  `json:"shown,omitempty"` // approval: what is approved, in full
+	Stock   *Stock       `json:"stock,omitempty"`
 	Status  *Status      `json:"status,omitempty"`
 }
 

@@ -35,7 +35,43 @@ type Bill struct {
 	Exposures   int                      // tries of commands that acquire
 	Commands    int                      // tries of any command
 	Consumption map[string]lab.Quantity  // by substance, or instrument where it is not known what that holds
+	Takes       []Take                   // by instrument and dimension: what its commands take from what it holds
 	Occupation  map[string]time.Duration // by instrument: how long its commands may take, all tries together
+}
+
+// Take is an amount of matter that an instrument takes from what it holds.
+type Take struct {
+	Instrument string
+	Amount     lab.Quantity
+}
+
+// Taking is what a plan takes from an instrument at worst, in a unit.
+func (b *Bill) Taking(instrument string, u lab.Unit) float64 {
+	for _, t := range b.Takes {
+		if q, err := t.Amount.In(u); err == nil && t.Instrument == instrument {
+			return q.Value
+		}
+	}
+	return 0
+}
+
+// Takes is what a command of a step takes, with its arguments as they are.
+func (pl *Plan) Takes(s *Step, args map[string]lab.Value) []lab.Quantity {
+	c := pl.Protocol.costs[s.Spec]
+	if c == nil || len(c.uses) == 0 {
+		return nil
+	}
+	exact := make([]expr.Range, len(s.With))
+	for i := range s.With {
+		exact[i] = expr.Exactly(args[s.With[i].Name])
+	}
+	var list []lab.Quantity
+	for _, u := range c.uses {
+		if iv, ok := u.amount.NumberOver(exact); ok && iv.Hi > 0 {
+			list = append(list, lab.Quantity{Value: u.unit.FromBase(iv.Hi), Unit: u.unit})
+		}
+	}
+	return list
 }
 
 // MarshalJSON writes times as quantities.
@@ -218,6 +254,7 @@ type biller struct {
 	plan   *Plan
 	ranges []expr.Range
 	uses   map[string]lab.Quantity
+	takes  []Take
 	busy   map[string]float64 // seconds, by instrument
 	issues lab.Issues
 }
@@ -240,7 +277,7 @@ func (pl *Plan) bill() lab.Issues {
 	if len(b.issues) > 0 {
 		return b.issues
 	}
-	pl.Bill = Bill{Expected: seconds(all.expected), Worst: seconds(all.worst), Exposures: int(all.exposures), Commands: int(all.commands), Consumption: b.uses, Occupation: map[string]time.Duration{}}
+	pl.Bill = Bill{Expected: seconds(all.expected), Worst: seconds(all.worst), Exposures: int(all.exposures), Commands: int(all.commands), Consumption: b.uses, Takes: b.takes, Occupation: map[string]time.Duration{}}
 	for name, busy := range b.busy {
 		pl.Bill.Occupation[name] = seconds(busy)
 	}
@@ -422,9 +459,22 @@ func within(a *Arg, ranges []expr.Range) expr.Range {
 	return expr.Within(iv, u)
 }
 
+// take notes what an instrument takes, each dimension apart.
+func (b *biller) take(instrument string, q lab.Quantity) {
+	for i := range b.takes {
+		t := &b.takes[i]
+		if more, err := q.In(t.Amount.Unit); err == nil && t.Instrument == instrument {
+			t.Amount.Value += more.Value
+			return
+		}
+	}
+	b.takes = append(b.takes, Take{instrument, q})
+}
+
 // use notes a consumption under the substance, or the instrument.
 func (b *biller) use(s *Step, q lab.Quantity) {
 	in := b.plan.Bindings[s.Role].Instrument
+	b.take(in.Name, q)
 	key := in.Name
 	if in.Holds != nil && in.Holds.Substance != "" {
 		key = in.Holds.Substance

@@ -39,6 +39,11 @@ func (c *Core) control(now time.Time, e ControlAsked) {
 	case messages.ControlQueue:
 		reply.OK, reply.Queue = true, c.Queue(now, own)
 		reply.Say = plural(len(reply.Queue), "run") + " in the queue"
+	case messages.ControlStock:
+		reply.OK, reply.Stock = true, c.Stock()
+		reply.Say = fmt.Sprintf("%s, %s, %s", plural(len(reply.Stock.Lots), "lot"), plural(len(reply.Stock.Samples), "sample"), plural(len(reply.Stock.Calibrations), "calibration"))
+	case messages.ControlStockChange:
+		reply, told = c.stockAsked(now, pr, e, reply)
 	case messages.ControlMove:
 		reply, told = c.moveAsked(now, pr, e, reply)
 	case messages.ControlApproval:

@@ -82,6 +82,7 @@ const (
 type Core struct {
 	o        Options
 	byName   map[string][]*protocols.Protocol
+	stock    stock
 	verdicts map[string]*record     // by proposalKey: the latest, and those that are being looked for; the rest is asked of the journal
 	answered []string               // keys of the verdicts that are durable, oldest first
 	asked    map[string][]time.Time // by principal with a rate: its proposals that still count
@@ -99,7 +100,8 @@ type Core struct {
 	actions  []Action
 	outdated string // hash of the gateway's rules, while the ones here are others; empty: they are the same
 
-	restoring    *proposal // the proposal whose verdict comes next in the journal
+	late         []lab.Outcome // that the journal told of, for lots
+	restoring    *proposal     // the proposal whose verdict comes next in the journal
 	restoringKey string
 }
 
@@ -120,7 +122,7 @@ func New(o Options) *Core {
 	if o.MaxEnded == 0 {
 		o.MaxEnded = mostListed
 	}
-	c := &Core{o: o, byName: map[string][]*protocols.Protocol{}, asked: map[string][]time.Time{}, verdicts: map[string]*record{}, runs: map[string]*run{},
+	c := &Core{o: o, stock: newStock(o.Lab), byName: map[string][]*protocols.Protocol{}, asked: map[string][]time.Time{}, verdicts: map[string]*record{}, runs: map[string]*run{},
 		byCmd: map[string]*run{}, waiting: map[uint64]func(time.Time, []lab.Ref, error){}}
 	for _, p := range o.Library {
 		c.byName[p.Name] = append(c.byName[p.Name], p)
@@ -148,6 +150,7 @@ func (c *Core) Step(now time.Time, ev Event) []Action {
 		c.commandReplied(now, e)
 	case OutcomeArrived:
 		c.outcome(now, e.Outcome)
+		c.settleTaken(now, e.Outcome.Outcome)
 	case ReadingArrived:
 		c.reading(now, e)
 	case SafetyArrived:

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"math"
+	"strings"
 	"time"
 
 	"labgate/lab"
@@ -49,8 +50,14 @@ func (c *Core) measured(now time.Time, r *run, a Measured) {
 			c.document(now, r, messages.RunResource{UID: c.o.IDs.New(now), RunStart: r.id, Step: a.Step, Name: n, Blob: *b})
 		}
 	}
-	c.document(now, r, messages.RunEvent{UID: c.o.IDs.New(now), Descriptor: r.id + "/" + a.Step, RunStart: r.id, SeqNum: r.events[a.Step],
-		Step: a.Step, Command: a.Command, Data: a.Data, Outcome: a.State, Ref: a.Ref, Say: a.Say, Samples: sampleIDs(a.Sample)})
+	ev := messages.RunEvent{UID: c.o.IDs.New(now), Descriptor: r.id + "/" + a.Step, RunStart: r.id, SeqNum: r.events[a.Step],
+		Step: a.Step, Command: a.Command, Data: a.Data, Outcome: a.State, Ref: a.Ref, Say: a.Say, Samples: sampleIDs(a.Sample), Lots: c.lotsOf(r)}
+	var overdue []string
+	if ev.Calibrations, overdue = c.calibrations(now, a.Source); len(overdue) > 0 {
+		ev.Quality = lab.Uncertain.String()
+		ev.Say = strings.TrimPrefix(ev.Say+"; "+strings.Join(overdue, "; "), "; ")
+	}
+	c.document(now, r, ev)
 }
 
 func dataKey(v lab.Value, source string) messages.DataKey {

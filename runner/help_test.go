@@ -154,6 +154,9 @@ func (o *office) restart() {
 	if diff := cmp.Diff(whole.Queue(o.now, ""), o.core.Queue(o.now, "")); diff != "" {
 		o.Fatalf("from the whole journal, and from the snapshot of entry %d of %d:\n%s", o.place, len(o.journal), diff)
 	}
+	if diff := cmp.Diff(string(messages.Body(whole.Stock())), string(messages.Body(o.core.Stock()))); diff != "" {
+		o.Fatalf("from the whole journal, and from the snapshot of entry %d of %d:\n%s", o.place, len(o.journal), diff)
+	}
 	o.act(o.core.Restored(o.now))
 }
 

@@ -89,7 +89,9 @@ func (c *Core) judge(now time.Time, who string, p *proposal, issues lab.Issues, 
 			v.Live = append(v.Live, messages.LiveCheck(l))
 		}
 		issues = append(issues, checkBudget(p, plan)...)
+		issues = append(issues, c.checkLots(now, plan, nil)...)
 	}
+	issues = append(issues, c.checkSamples(p)...)
 	issues = append(issues, c.tooMany(now, who)...)
 	if len(issues) == 0 {
 		issues = c.full(now, who)

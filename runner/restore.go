@@ -59,6 +59,13 @@ func (c *Core) Restore(e lab.Entry) error {
 		if err = json.Unmarshal(e.Body, &m); err == nil && c.runs[e.Run] != nil {
 			c.move(c.runs[e.Run], m)
 		}
+	case messages.KindStock:
+		var b stockBody
+		if err = json.Unmarshal(e.Body, &b); err == nil {
+			_, _ = c.stock.change(e.Time, e.Principal, b.Reason, &b.StockChange) // one that did not fit then does not fit now
+		}
+	case kindTaken:
+		err = c.restoreTaken(e)
 	case messages.KindApproval:
 		err = c.restoreApproval(e)
 	case "trip/v1", "stop/v1", "reset/v1":
@@ -68,6 +75,9 @@ func (c *Core) Restore(e lab.Entry) error {
 		err = json.Unmarshal(e.Body, &o)
 		if r := c.runs[e.Run]; r != nil && err == nil {
 			c.outcome(e.Time, messages.Outcome{Run: e.Run, Outcome: o})
+		}
+		if c.stock.open(o.Command) {
+			c.late = append(c.late, o)
 		}
 	}
 	if err != nil {
@@ -145,6 +155,10 @@ func (c *Core) Restored(now time.Time) []Action {
 			c.wake(now, r)
 		}
 	}
+	for _, o := range c.late { // what the runner had not written down any more
+		c.settleTaken(now, o)
+	}
+	c.late = nil
 	c.voidApprovals(now)
 	return c.actions
 }

@@ -54,18 +54,19 @@ type run struct {
 	commands  map[string]*runCommand
 	doubts    []string
 	outputs   map[string]lab.Value
-	events    map[string]int  // by descriptor
-	abort     *Abort          // asked before there were leases
-	withdrawn []func(error)   // who is told that it is off, once that is durable
-	held      bool            // found unfinished after a restart
-	rules     string          // hash of the rules that its verdict was by
-	holds     []string        // rules that hold it and are latched still, as far as is known
-	answered  map[string]bool // ask steps whose answer is being made durable
-	log       []*Record       // of its machine, as the journal has them
-	asleep    *Machine        // made again after a restart; it goes on when a person says so
-	goesOn    bool            // a restart holds it only until it is known what became of its commands
-	heldUntil time.Time       // when a run that a restart has held is ended, if nobody comes
-	restored  bool            // accepted before a restart and not begun: it waits for held runs to be ended by a person
+	events    map[string]int     // by descriptor
+	abort     *Abort             // asked before there were leases
+	withdrawn []func(error)      // who is told that it is off, once that is durable
+	held      bool               // found unfinished after a restart
+	rules     string             // hash of the rules that its verdict was by
+	holds     []string           // rules that hold it and are latched still, as far as is known
+	answered  map[string]bool    // ask steps whose answer is being made durable
+	log       []*Record          // of its machine, as the journal has them
+	asleep    *Machine           // made again after a restart; it goes on when a person says so
+	taken     map[string]float64 // by lot: what its commands took of it, at worst
+	goesOn    bool               // a restart holds it only until it is known what became of its commands
+	heldUntil time.Time          // when a run that a restart has held is ended, if nobody comes
+	restored  bool               // accepted before a restart and not begun: it waits for held runs to be ended by a person
 }
 
 // runCommand is a command that a run waits for.
@@ -162,6 +163,13 @@ func (c *Core) leaseReplied(now time.Time, e LeaseReplied) {
 		c.overdue(now, r)
 		return
 	}
+	if r.asleep == nil && r.abort == nil {
+		if is := c.checkLots(now, r.plan, r); len(is) > 0 {
+			c.releaseAll(r)
+			c.neverStarted(now, r, messages.ExitFail, is[0].Say)
+			return
+		}
+	}
 	c.begin(now, r)
 }
 
@@ -202,11 +210,12 @@ func (c *Core) begin(now time.Time, r *run) {
 	}
 	start := messages.RunStart{UID: r.id, Principal: r.principal, Proposal: r.proposal.ID, Campaign: r.proposal.Campaign,
 		Protocol: messages.ProtocolRef{Name: r.plan.Protocol.Name, Version: r.plan.Protocol.Version, Hash: r.plan.Protocol.Hash}, Inputs: r.plan.Inputs, Roles: roles,
-		Hypothesis: r.proposal.Hypothesis, Predicts: r.proposal.Predicts, Labels: r.proposal.Labels, Samples: r.allSamples(), Lots: r.lots(),
+		Hypothesis: r.proposal.Hypothesis, Predicts: r.proposal.Predicts, Labels: r.proposal.Labels, Samples: r.allSamples(), Lots: r.lots(), Loaded: c.lotsOf(r),
 		Hashes: messages.Hashes{Protocol: r.plan.Protocol.Hash, Plan: r.plan.Hash, Lab: c.o.Lab.Hash, Rules: c.rulesOf(r)}}
 	// That the run has begun is durable before its first command: else a crash
 	// in between would leave a run that looks as if it had never begun, and it
 	// would be carried out a second time.
+	made, entries := c.madeSamples(now, r)
 	c.append(func(now time.Time, _ []lab.Ref, err error) {
 		c.unqueue(r)
 		if err != nil {
@@ -214,11 +223,14 @@ func (c *Core) begin(now time.Time, r *run) {
 			r.state, r.say, r.ended, r.machine = Failed, fmt.Sprintf("its start could not be made durable: %v", err), now, nil
 			return
 		}
+		for i := range made {
+			_, _ = c.stock.change(r.started, r.principal, "", &made[i]) // one of this name came in between: it is that one
+		}
 		c.do(Publish{r.principal, r.id, start})
 		if r.machine != nil {
 			c.stepMachine(now, r, Begin{})
 		}
-	}, c.entry(now, messages.KindRunStart, r.principal, r, start))
+	}, append(entries, c.entry(now, messages.KindRunStart, r.principal, r, start))...)
 }
 
 // bounds are what the run may use: the tighter of its protocol's and its
@@ -320,6 +332,7 @@ func (c *Core) remember(now time.Time, r *run, actions []MachineAction) {
 		return
 	}
 	m := r.machine
+	taken := c.takes(now, r, waiting)
 	c.append(func(now time.Time, _ []lab.Ref, err error) {
 		for _, a := range waiting {
 			switch {
@@ -332,7 +345,7 @@ func (c *Core) remember(now time.Time, r *run, actions []MachineAction) {
 				c.sendCommand(now, r, a)
 			}
 		}
-	}, e)
+	}, append(taken, e)...)
 }
 
 // isSafe reports whether a command leads towards the safe state.
@@ -404,6 +417,7 @@ func (c *Core) outcomeOf(now time.Time, r *run, o lab.Outcome, ref lab.Ref) {
 	if o.State == lab.InDoubt {
 		r.doubt(o.Command)
 	}
+	c.settleTaken(now, o)
 	if r.machine != nil {
 		c.stepMachine(now, r, CommandEnded{o, ref})
 	}

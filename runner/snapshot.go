@@ -21,6 +21,10 @@ type Snapshot struct {
 	Queue   []string               `json:"queue"` // in its order
 	Asked   map[string][]time.Time `json:"asked,omitempty"`
 	Latches []latchMemory          `json:"latches,omitempty"`
+
+	Lots         []lot                 `json:"lots,omitempty"`
+	Samples      []messages.Sample     `json:"samples,omitempty"`
+	Calibrations []messages.Calibrated `json:"calibrations,omitempty"`
 }
 
 const snapshotFormat = 1
@@ -38,6 +42,7 @@ type runMemory struct {
 	Started   time.Time            `json:"started,omitzero"`
 	Log       []*Record            `json:"log,omitempty"`
 	Events    map[string]int       `json:"events,omitempty"`
+	Taken     map[string]float64   `json:"taken,omitempty"`
 	Doubts    []string             `json:"doubts,omitempty"`
 	Ended     time.Time            `json:"ended,omitzero"`
 	State     RunState             `json:"state,omitempty"`
@@ -90,6 +95,7 @@ func (c *Core) Snapshot(now time.Time) *Snapshot {
 	for _, l := range c.latches {
 		s.Latches = append(s.Latches, latchMemory{l.rule, slices.Clone(l.instruments), slices.Clone(l.mitigates), l.say})
 	}
+	c.stock.snapshot(s)
 	return s
 }
 
@@ -124,7 +130,7 @@ func (r *run) memory() runMemory {
 	if r.started.IsZero() { // one that has begun has no place in the queue any more
 		m.Counts = r.counts
 	}
-	m.Log, m.Events = slices.Clone(r.log), maps.Clone(r.events)
+	m.Log, m.Events, m.Taken = slices.Clone(r.log), maps.Clone(r.events), maps.Clone(r.taken)
 	return m
 }
 
@@ -144,6 +150,7 @@ func (c *Core) Recall(s *Snapshot) error {
 			c.queue = append(c.queue, r)
 		}
 	}
+	c.stock.recall(s)
 	maps.Copy(c.asked, s.Asked)
 	for _, l := range s.Latches {
 		c.latched(latch{l.Rule, l.Instruments, l.Mitigates, l.Say})
@@ -172,6 +179,7 @@ func (c *Core) recallRun(m *runMemory) error {
 	}
 	r.counts = m.Counts
 	maps.Copy(r.events, m.Events)
+	r.taken = m.Taken
 	if r.approval != nil && m.Approval != nil {
 		r.approval.Given, r.approval.Until = m.Approval.Given, m.Approval.Until
 	}
