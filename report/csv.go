@@ -86,7 +86,7 @@ func (s *sheet) bytes() ([]byte, error) {
 
 // measurements lists every scalar of every event.
 func (x *export) measurements() ([]byte, error) {
-	s := newSheet("step", "seq", "time", "name", "value", "unit")
+	s := newSheet("step", "seq", "time", "name", "value", "unit", "quality")
 	for _, e := range x.events {
 		at := ""
 		if !e.Time.IsZero() {
@@ -94,7 +94,7 @@ func (x *export) measurements() ([]byte, error) {
 		}
 		for _, n := range sortedKeys(e.Data) {
 			if text, unit, ok := scalar(e.Data[n]); ok {
-				s.row(cell(e.Step), strconv.Itoa(e.SeqNum), at, cell(n), text, unit)
+				s.row(cell(e.Step), strconv.Itoa(e.SeqNum), at, cell(n), text, unit, e.Quality)
 			}
 		}
 	}
