@@ -19,6 +19,7 @@ import (
 // not fit changes nothing, so that the same entries give the same stock.
 type stock struct {
 	lots    map[string]*lot
+	loaded  map[string]*lot // by instrument
 	samples map[string]*messages.Sample
 	cals    map[string]*messages.Calibrated // by calKey
 	lab     *lab.Lab
@@ -48,7 +49,7 @@ const (
 var stockID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$`)
 
 func newStock(l *lab.Lab) stock {
-	return stock{lots: map[string]*lot{}, samples: map[string]*messages.Sample{}, cals: map[string]*messages.Calibrated{}, lab: l}
+	return stock{lots: map[string]*lot{}, loaded: map[string]*lot{}, samples: map[string]*messages.Sample{}, cals: map[string]*messages.Calibrated{}, lab: l}
 }
 
 // left is what can still be taken, at worst.
@@ -72,14 +73,7 @@ func (l *lot) usable(now time.Time) string {
 }
 
 // in is the lot that is loaded in an instrument; nil: none is.
-func (s *stock) in(instrument string) *lot {
-	for _, l := range s.lots {
-		if l.In == instrument {
-			return l
-		}
-	}
-	return nil
-}
+func (s *stock) in(instrument string) *lot { return s.loaded[instrument] }
 
 // change makes a change that somebody asked for at now, or says why it can't
 // be.
@@ -143,6 +137,7 @@ func (s *stock) changeLot(now time.Time, reason string, c *messages.StockChange)
 		}
 		was := l.In
 		l.In = ""
+		delete(s.loaded, was)
 		return fmt.Sprintf("lot %s is out of %s", l.ID, was), nil
 	}
 	in := s.lab.Instrument(c.Instrument)
@@ -166,7 +161,7 @@ func (s *stock) changeLot(now time.Time, reason string, c *messages.StockChange)
 	case in.Holds.Concentration != nil && (l.Concentration == nil || !sameAmount(*l.Concentration, *in.Holds.Concentration)):
 		return "", fmt.Errorf("%s is for %s at %s by the lab's file; lot %s is not", in.Name, in.Holds.Substance, *in.Holds.Concentration, l.ID)
 	}
-	l.In = in.Name
+	l.In, s.loaded[in.Name] = in.Name, l
 	return fmt.Sprintf("lot %s is in %s: %s left", l.ID, in.Name, lab.Quantity{Value: l.left(), Unit: l.Amount.Unit}), nil
 }
 
@@ -313,7 +308,9 @@ func (s *stock) recall(from *Snapshot) {
 		if l.Open == nil {
 			l.Open = map[string]take{}
 		}
-		s.lots[l.ID] = &l
+		if s.lots[l.ID] = &l; l.In != "" {
+			s.loaded[l.In] = &l
+		}
 	}
 	for i := range from.Samples {
 		s.samples[from.Samples[i].ID] = &from.Samples[i]
