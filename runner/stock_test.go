@@ -105,7 +105,7 @@ func TestLots(t *testing.T) {
 // What can't be is refused, and changes nothing.
 func TestStockIsChecked(t *testing.T) {
 	o := newOffice(t, doses)
-	lot, sample := goldLot("L-1", 1), messages.StockChange{What: messages.SampleAdd, Sample: &messages.Sample{ID: "s1", At: "rack"}}
+	lot, sample := goldLot("L-1", 1), messages.StockChange{What: messages.SampleAdd, Sample: &messages.Sample{ID: "s1", At: "shelf"}}
 	late := o.now.Add(time.Hour)
 	old := goldLot("L-old", 1)
 	old.Lot.Expires = &late
@@ -130,10 +130,10 @@ func TestStockIsChecked(t *testing.T) {
 		{"operator_1", messages.StockChange{What: messages.LotLoad, ID: "L-old", Instrument: "pump_a"}, ""},
 		{"operator_1", messages.StockChange{What: messages.LotLoad, ID: "L-1", Instrument: "pump_a"}, "lot L-old is in pump_a; unload it first"},
 		{"scientist_1", sample, ""},
-		{"scientist_1", messages.StockChange{What: messages.SampleAdd, Sample: &messages.Sample{ID: "s2", At: "rack"}}, "s1 is at rack, which holds 1"},
+		{"scientist_1", messages.StockChange{What: messages.SampleAdd, Sample: &messages.Sample{ID: "s2", At: "shelf"}}, "s1 is at shelf, which holds 1"},
 		{"scientist_1", messages.StockChange{What: messages.SampleMove, ID: "s1", Place: "oven"}, ""},
 		{"scientist_1", messages.StockChange{What: messages.SampleUse, ID: "s1"}, ""},
-		{"scientist_1", messages.StockChange{What: messages.SampleMove, ID: "s1", Place: "rack"}, "sample s1 is used up"},
+		{"scientist_1", messages.StockChange{What: messages.SampleMove, ID: "s1", Place: "shelf"}, "sample s1 is used up"},
 		{"operator_1", messages.StockChange{What: messages.Calibration, Calibrated: &messages.Calibrated{ID: "C-1", Instrument: "pump_a", Property: "pump.colour", Until: late}}, "colour"},
 		{"operator_1", messages.StockChange{What: messages.Calibration, Calibrated: &messages.Calibrated{ID: "C-1", Instrument: "pump_a", Until: late}}, ""},
 	} {
