@@ -153,6 +153,9 @@ func (c *Core) keepAnswer(key string, rec *record) {
 // judgeNew answers a key for the first time: the verdict is durable before it
 // is published and before the delivery is acknowledged.
 func (c *Core) judgeNew(now time.Time, key string, d delivery) {
+	if c.flooding(now, d) {
+		return
+	}
 	e, p := d.Proposed, d.p
 	v := messages.Verdict{Proposal: p.ID, Key: p.Key, Principal: e.Principal, Hashes: messages.Hashes{Lab: c.o.Lab.Hash, Rules: c.o.RulesHash}}
 	r := c.judge(now, e.Principal, p, d.issues, &v)
@@ -162,6 +165,9 @@ func (c *Core) judgeNew(now time.Time, key string, d delivery) {
 	ve := c.entry(now, "verdict/v1", e.Principal, nil, v)
 	pe.Key, ve.Key = AnswerKeys(key)
 	pe.Run, ve.Run = v.Run, v.Run
+	if v.Decision == messages.RejectedDecision {
+		c.rejected(now, e.Principal)
+	}
 	if r != nil {
 		r.verdict = &v
 		c.coming = append(c.coming, r)

@@ -83,6 +83,7 @@ type Core struct {
 	o        Options
 	byName   map[string][]*protocols.Protocol
 	stock    stock
+	floods   map[string]*flood      // by principal
 	verdicts map[string]*record     // by proposalKey: the latest, and those that are being looked for; the rest is asked of the journal
 	answered []string               // keys of the verdicts that are durable, oldest first
 	asked    map[string][]time.Time // by principal with a rate: its proposals that still count
@@ -122,7 +123,7 @@ func New(o Options) *Core {
 	if o.MaxEnded == 0 {
 		o.MaxEnded = mostListed
 	}
-	c := &Core{o: o, stock: newStock(o.Lab), byName: map[string][]*protocols.Protocol{}, asked: map[string][]time.Time{}, verdicts: map[string]*record{}, runs: map[string]*run{},
+	c := &Core{o: o, stock: newStock(o.Lab), floods: map[string]*flood{}, byName: map[string][]*protocols.Protocol{}, asked: map[string][]time.Time{}, verdicts: map[string]*record{}, runs: map[string]*run{},
 		byCmd: map[string]*run{}, waiting: map[uint64]func(time.Time, []lab.Ref, error){}}
 	for _, p := range o.Library {
 		c.byName[p.Name] = append(c.byName[p.Name], p)
@@ -181,6 +182,7 @@ func (c *Core) append(then func(now time.Time, refs []lab.Ref, err error), entri
 func (c *Core) tick(now time.Time) {
 	c.live = slices.DeleteFunc(c.live, (*run).over)
 	c.startWaiting(now)
+	c.floodTick(now)
 	for _, r := range c.live {
 		switch {
 		case r.active():
@@ -194,7 +196,7 @@ func (c *Core) tick(now time.Time) {
 // Next is the earliest instant at which time alone changes something; zero for
 // never.
 func (c *Core) Next() time.Time {
-	next := c.queueNext()
+	next := earlier(c.queueNext(), c.floodNext())
 	for _, r := range c.live {
 		if !r.active() && r.state != Held {
 			continue

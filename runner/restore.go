@@ -15,6 +15,8 @@ import (
 func (c *Core) Restore(e lab.Entry) error {
 	var err error
 	switch e.Kind {
+	case messages.KindStock, kindTaken:
+		err = c.restoreStock(e)
 	case "proposal/v1":
 		var b proposalBody
 		if err = json.Unmarshal(e.Body, &b); err == nil {
@@ -59,13 +61,6 @@ func (c *Core) Restore(e lab.Entry) error {
 		if err = json.Unmarshal(e.Body, &m); err == nil && c.runs[e.Run] != nil {
 			c.move(c.runs[e.Run], m)
 		}
-	case messages.KindStock:
-		var b stockBody
-		if err = json.Unmarshal(e.Body, &b); err == nil {
-			_, _ = c.stock.change(e.Time, e.Principal, b.Reason, &b.StockChange) // one that did not fit then does not fit now
-		}
-	case kindTaken:
-		err = c.restoreTaken(e)
 	case messages.KindApproval:
 		err = c.restoreApproval(e)
 	case "trip/v1", "stop/v1", "reset/v1":

@@ -111,7 +111,16 @@ func (c *Core) settleTaken(now time.Time, o lab.Outcome) {
 	}
 }
 
-func (c *Core) restoreTaken(e lab.Entry) error {
+// restoreStock takes an entry of the journal.
+func (c *Core) restoreStock(e lab.Entry) error {
+	if e.Kind == messages.KindStock {
+		var b stockBody
+		err := json.Unmarshal(e.Body, &b)
+		if err == nil {
+			_, _ = c.stock.change(e.Time, e.Principal, b.Reason, &b.StockChange) // one that did not fit then does not fit now
+		}
+		return err
+	}
 	var t lotTaken
 	err := json.Unmarshal(e.Body, &t)
 	if err == nil {
