@@ -92,6 +92,7 @@ type Core struct {
 	restored restored
 	badRules *messages.Alarm // the interlocks file could not be taken; nil: it could
 
+	denials   map[denialKind]*denials
 	poisoned  error     // the journal failed: effects are latched off, the safe lane lives
 	badClock  string    // why the clock can't be trusted; empty: it can
 	lastEntry time.Time // of the newest journal entry known
@@ -155,7 +156,7 @@ func New(o Options) (*Core, error) {
 	}
 	c := &Core{lab: o.Lab, name: o.Name, engine: safety.NewEngine(o.Lab, o.Rules, o.StartBy), encodable: o.Encodable, maxLive: o.MaxLive, patience: o.Patience,
 		specs: map[lab.CommandID]*spec{}, places: map[string]*place{}, live: map[string]*command{}, known: map[string]known{}, answered: map[string]*lab.Outcome{},
-		doubts: map[string]*doubt{}, lane: map[string]*laneOrder{}, runs: map[string]int{}, waiting: map[uint64]pending{}, looking: map[string][]func(time.Time, error){}, maxAnswered: o.MaxAnswered, snapshotEvery: o.SnapshotEvery, forgetAt: o.MaxAnswered,
+		denials: map[denialKind]*denials{}, doubts: map[string]*doubt{}, lane: map[string]*laneOrder{}, runs: map[string]int{}, waiting: map[uint64]pending{}, looking: map[string][]func(time.Time, error){}, maxAnswered: o.MaxAnswered, snapshotEvery: o.SnapshotEvery, forgetAt: o.MaxAnswered,
 		restored: newRestored()}
 	for _, in := range o.Lab.Instruments {
 		if in.Gateway != o.Name {

@@ -75,6 +75,7 @@ type shell struct {
 
 	intended map[string]bool // durable
 	ended    map[string]bool // outcome or denial
+	owed     map[string]bool // denials that were told and are not on record
 	sent     map[string]int
 	spent    map[string]bool   // the permit was, and the link said nothing against it
 	holds    map[string]uint64 // the lease in force, by instrument
@@ -139,6 +140,7 @@ func (s *shell) boot(journal []lab.Entry) {
 	s.core, s.poisoned = core, false
 	s.boots++
 	clear(s.holds)
+	s.owed = map[string]bool{}
 	s.appends, s.refreshes, s.sends, s.lanes, s.notes, s.intended, s.before = nil, nil, nil, nil, nil, map[string]bool{}, map[uint64][]lab.Entry{}
 	if s.recall != nil {
 		if err := core.Recall(s.recall); err != nil {
@@ -299,8 +301,18 @@ func (s *shell) one(a gateway.Action) {
 		s.notes = append(s.notes, a.Entries...)
 		s.leases(a.Entries)
 		for _, e := range a.Entries {
-			if e.Kind == "denial/v1" {
+			switch e.Kind {
+			case "denial/v1":
 				s.ended[e.Command] = true
+			case "denials/v1":
+				var b struct{ Commands []struct{ Command string } }
+				if err := json.Unmarshal(e.Body, &b); err != nil {
+					s.t.Fatalf("%v", err)
+				}
+				for _, x := range b.Commands {
+					s.ended[x.Command] = true
+					delete(s.owed, x.Command)
+				}
 			}
 		}
 		s.log("note %s", kinds(a.Entries))
@@ -373,7 +385,11 @@ func (s *shell) publish(doc any) {
 	case messages.Outcome:
 		s.outcomes = append(s.outcomes, d)
 		s.log("outcome %s %s", d.Outcome.Command, d.Outcome.State)
-		if !s.ended[d.Outcome.Command] {
+		switch {
+		case s.ended[d.Outcome.Command]:
+		case d.Outcome.State == lab.Refused: // one of a flood: on record within a second
+			s.owed[d.Outcome.Command] = true
+		default:
 			s.t.Fatalf("O3: the outcome of %s is told before it is durable", d.Outcome.Command)
 		}
 	case messages.Safety:

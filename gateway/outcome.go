@@ -110,9 +110,7 @@ func (c *Core) refuse(now time.Time, cmd *command, issues lab.Issues) {
 	c.timers.remove(&cmd.timer)
 	c.close(cmd, now, safety.NothingDone, nil)
 	c.answered[cmd.ID], c.known[cmd.ID] = &o, known{cmd.content, cmd.Principal}
-	en := c.entry(now, "denial/v1", cmd, outcomeBody{o, hex.EncodeToString(cmd.content[:]), endNames[safety.NothingDone]})
-	en.Key = denialKey + cmd.ID
-	c.note(en)
+	c.denial(now, cmd, o)
 	c.do(Publish{messages.Safety{What: messages.SafetyRefusal, Rule: issues[0].Rule, Instruments: []string{cmd.Target.Instrument},
 		Runs: nonEmpty(cmd.Run), Command: cmd.ID, Principal: cmd.Principal, Inputs: issues[0].Inputs, Say: o.Say}})
 	if wasLive {

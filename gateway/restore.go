@@ -40,6 +40,8 @@ func (c *Core) Restore(e lab.Entry) error {
 		err = c.restoreIntent(e)
 	case "outcome/v1", "denial/v1":
 		err = c.restoreOutcome(e)
+	case kindDenials:
+		err = c.restoreDenials(e)
 	case "order/v1", "order_end/v1":
 		err = c.restoreOrder(e)
 	case "lease/v1":

@@ -286,7 +286,7 @@ func TestMitigation(t *testing.T) {
 // A journal that holds what can't be read is no journal to start from.
 func TestRestoreRefuses(t *testing.T) {
 	l, r := demoLab(t)
-	for _, kind := range []string{"intent/v1", "outcome/v1", "denial/v1", "lease/v1", "trip/v1", "stop/v1", "reset/v1"} {
+	for _, kind := range []string{"intent/v1", "outcome/v1", "denial/v1", "denials/v1", "lease/v1", "trip/v1", "stop/v1", "reset/v1"} {
 		core, err := gateway.New(gateway.Options{Lab: l, Name: "bench", Rules: r})
 		if err != nil {
 			t.Fatal(err)

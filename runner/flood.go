@@ -56,14 +56,27 @@ func (c *Core) rejected(now time.Time, who string) {
 // floodTick puts on record what was only counted, once its minute is over.
 func (c *Core) floodTick(now time.Time) {
 	for _, who := range sortedKeys(c.floods) {
-		f := c.floods[who]
-		if now.Before(f.since.Add(rejectedIn)) {
-			continue
+		if !now.Before(c.floods[who].since.Add(rejectedIn)) {
+			c.floodOver(now, who)
 		}
-		delete(c.floods, who)
-		if f.unseen > 0 {
-			c.note(c.entry(now, kindFlood, who, nil, map[string]any{"since": f.since, "rejected": f.rejected, "not_looked_at": f.unseen}))
-		}
+	}
+}
+
+// End notes what was only counted so far. The shell calls it at its end, after
+// the last Step.
+func (c *Core) End(now time.Time) []Action {
+	c.actions = nil
+	for _, who := range sortedKeys(c.floods) {
+		c.floodOver(now, who)
+	}
+	return c.actions
+}
+
+func (c *Core) floodOver(now time.Time, who string) {
+	f := c.floods[who]
+	delete(c.floods, who)
+	if f.unseen > 0 {
+		c.note(c.entry(now, kindFlood, who, nil, map[string]any{"since": f.since, "rejected": f.rejected, "not_looked_at": f.unseen}))
 	}
 }
 

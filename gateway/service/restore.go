@@ -50,11 +50,12 @@ func (s *Service) sealSnapshot(entries []lab.Entry) []lab.Entry {
 // lastSnapshot is taken when everything is joined, so that a start after a
 // clean end reads next to nothing.
 func (s *Service) lastSnapshot(ctx context.Context) {
+	now := s.o.Clock.Now()
+	s.act(ctx, now, s.core.End(now))
+	s.writeBatch(ctx, s.appends.Take())
 	if s.o.Snapshots == nil {
 		return
 	}
-	s.writeBatch(ctx, s.appends.Take())
-	now := s.o.Clock.Now()
 	s.writeBatch(ctx, []appendRequest{s.placeOf(now, s.core.Snapshot(now))})
 	s.snaps.Last(ctx)
 }

@@ -53,11 +53,12 @@ func (s *Service) sealSnapshot(entries []lab.Entry) []lab.Entry {
 // clean end reads next to nothing. Answers of the journal that the core has not
 // heard of any more stand against it.
 func (s *Service) lastSnapshot(ctx context.Context) {
+	now := s.o.Clock.Now()
+	s.act(ctx, now, s.core.End(now))
+	s.write(ctx, s.appends.Take())
 	if s.o.Snapshots == nil {
 		return
 	}
-	s.write(ctx, s.appends.Take())
-	now := s.o.Clock.Now()
 	if snap := s.core.Snapshot(now); snap != nil {
 		s.write(ctx, []appendRequest{s.placeOf(now, snap)})
 	}
