@@ -53,6 +53,8 @@ var rows = map[string]row{
 	"internal/strict": {pure: true, ours: []string{"lab"}, third: []string{"go.yaml.in/yaml/v3"}, why: "bytes to positioned nodes"},
 	"internal/twin": {pure: true, ours: []string{"lab", "messages", "protocols", "gateway", "runner", "safety", "safety/preflight", "sim", "drivers", "drivers/memory"},
 		why: "the cores, the engine and the world in virtual time"},
+	"internal/dst": {ours: []string{"configs", "lab", "messages", "protocols", "runner", "safety"},
+		why: "simulated laboratories that nobody ever had, and those who work in them"},
 	"internal/rulecases": {pure: true, ours: []string{"lab", "lab/expr", "messages", "gateway", "safety", "internal/strict"},
 		why: "the gateway's core over scripted readings: rule cases need no world, no plan and no wire"},
 	"internal/mailbox": {pure: true, why: "a queue in memory"},
