@@ -222,12 +222,12 @@ func (d *rulesGen) heats() (list []draftRule) {
 	}
 	stirrer = strings.TrimSuffix(jacket, ".jacket") + ".stirrer"
 	hot, step := float64(oneOf(d.gen, 60, 70, 80)), float64(oneOf(d.gen, 30, 40, 50))
-	guarded := []string{jacket + ".heat"}
+	guarded, group := []string{jacket + ".heat"}, d.maybeLatched()
 	for _, o := range d.doses() {
 		guarded = append(guarded, o.command)
 	}
 	turning := d.scaled("needs-stirring", func(f float64) string {
-		return fmt.Sprintf("permissive: %s\nrequire: %s.speed >= %s%s\ngrace: 1 s", strings.Join(guarded[min(1, len(guarded)-1):], ", "), stirrer, quantity(150/f, "rpm"), d.maybeLatched())
+		return fmt.Sprintf("permissive: %s\nrequire: %s.speed >= %s%s\ngrace: 1 s", strings.Join(guarded[min(1, len(guarded)-1):], ", "), stirrer, quantity(150/f, "rpm"), group)
 	})
 	list = append(list, turning,
 		d.scaled("hottest", func(f float64) string {
