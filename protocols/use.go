@@ -317,7 +317,8 @@ func (r *parser) alsoFinally() {
 			continue
 		}
 		id := fmt.Sprintf("finally_%d", len(r.p.Finally)+1)
-		s := &Step{ID: id, Path: id, Kind: Do, Pos: r.p.Pos, Role: x[0], Command: x[1], index: len(r.p.steps), end: len(r.p.steps) + 1}
+		s := &Step{ID: id, Path: id, Kind: Do, Pos: r.p.Pos, Role: x[0], Command: x[1],
+			OnError: Policy{Then: r.p.OnError}, index: len(r.p.steps), end: len(r.p.steps) + 1}
 		if r.resolve(s, s.Pos) {
 			r.p.steps, r.p.Finally = append(r.p.steps, s), append(r.p.Finally, s)
 		}

@@ -73,6 +73,21 @@ func TestUse(t *testing.T) {
 	}
 }
 
+// A file that says what becomes of every failure may use a protocol whose
+// finally it has not itself.
+func TestUseWithOnErrorOfTheFile(t *testing.T) {
+	text := using(t, "  - {id: clean, use: rinse@1.0.0, hash: HASH, with: {volume: = amount / 2}, roles: {pump: citrate}}\n")
+	for _, then := range []protocols.Then{protocols.Skip, protocols.Continue} {
+		p, is := protocols.Parse("outer.yaml", []byte(strings.Replace(text, "inputs:", "on_error: "+then.String()+"\ninputs:", 1)), demoLab(t).Classes, finder())
+		if len(is) > 0 {
+			t.Fatalf("%s: %v", then, is)
+		}
+		if len(p.Finally) != 1 || p.Finally[0].OnError.Then != then {
+			t.Errorf("%s: finally %+v", then, p.Finally)
+		}
+	}
+}
+
 // preview fixes the inputs of a used protocol as a run would.
 func preview(p *protocols.Protocol, step, input string, pl *protocols.Plan) string {
 	v := pl.NewValues()

@@ -118,11 +118,15 @@ func (a *ask) value(x *protocols.Input) any {
 	if x.Type.Kind == lab.Integer {
 		return int(least) + a.IntN(int(most-least)+1)
 	}
-	v := least + (most-least)*float64(a.IntN(21))/20
-	if v, _ = strconv.ParseFloat(strconv.FormatFloat(v, 'g', 2, 64), 64); v < least || v > most {
-		v = least
+	// Of few digits: a product of two of them still fits a wire.
+	step := 1.0
+	for ; step*5 > most-least; step /= 10 {
+		if most == least {
+			return lab.Quantity{Value: least, Unit: x.Type.Unit}
+		}
 	}
-	return lab.Quantity{Value: v, Unit: x.Type.Unit}
+	v, _ := strconv.ParseFloat(strconv.FormatFloat(least+step*float64(a.IntN(int((most-least)/step)+1)), 'g', 6, 64), 64)
+	return lab.Quantity{Value: min(v, most), Unit: x.Type.Unit}
 }
 
 // inlineInputs gives what a generated protocol may ask for and has no default.
@@ -169,7 +173,7 @@ func (a *ask) clumsy() []byte {
 	case d == 3:
 		a.body["not_after"] = a.now.Add(time.Duration(1+a.IntN(5)) * time.Second).UTC().Format(time.RFC3339) // too soon
 	case d == 4, d == 5:
-		a.body["key"] = fmt.Sprintf("%s/%d", honest, max(0, a.n-1-a.IntN(3))) // taken, perhaps, with other content
+		a.body["key"] = fmt.Sprintf("%s/%d", oneOf(a.gen, honest, clumsy), max(0, a.n-1-a.IntN(3))) // taken, perhaps, with other content
 	case d == 6:
 		in["colour"] = 3
 	case d == 7:
@@ -265,30 +269,49 @@ func (a *ask) garbage() []byte {
 
 // forbidden is a protocol that tries what none may.
 func (a *ask) forbidden() string {
-	name, n := fmt.Sprintf("own-%d", a.n), oneOf(a.gen, a.site.lab.Instruments...)
-	act := effect(n)
-	head := fmt.Sprintf("protocol: %s\nversion: 1.0.0\nroles:\n  it: {is: [%s]}\n", name, strings.Join(classesOf(n), ", "))
-	switch a.IntN(9) {
-	case 0: // an effect where only what is safe may stand
-		return head + "steps:\n  - {wait: {for: 1 s}}\nfinally:\n  - " + act + "\n"
-	case 1: // of an instrument that it has no role for
-		return head + "steps:\n  - {do: " + oneOf(a.gen, a.site.lab.Instruments...).Name + ".stop}\n"
-	case 2: // more than anything allows
-		return head + "steps:\n  - " + strings.NewReplacer("0.1 mL", "500 mL", "2 mL/min", "900 mL/min", "5 uL", "9000 uL", "x: 0 mm", "x: 900 mm", "films: 1", "films: 50", "30 degC", "400 degC").Replace(act) + "\n"
-	case 3: // for ever
-		return head + "steps:\n  - {repeat: {max: 100000}, steps: [{repeat: {max: 100000}, steps: [" + act + "]}]}\n"
-	case 4: // deeper than anybody can read
-		deep := 17 + a.IntN(30)
-		return head + "steps: " + strings.Repeat("[{if: 1 < 2, then: ", deep) + "[" + act + "]" + strings.Repeat("}]", deep) + "\n"
-	case 5: // an effect again, because it failed
-		return head + "steps:\n  - " + strings.TrimSuffix(act, "}") + ", on_error: {retry: 5, then: continue}}\n"
-	case 6: // a name of somebody else's
-		return strings.Replace(head, name, a.site.short[0].Name, 1) + "steps:\n  - " + act + "\n"
-	case 7: // many small ones
-		return head + "steps:\n  - {repeat: {max: 400}, steps: [" + act + "]}\n"
-	default:
-		return head + "limits:\n  - it.temperature <= 9000 degC\non_restart: continue\nsteps:\n  - " + strings.TrimSuffix(act, "}") + ", safe_point: true}\n"
+	in := oneOf(a.gen, a.site.lab.Instruments...)
+	for range 4 { // most of them on something that does something
+		if effect(in) == noEffect {
+			in = oneOf(a.gen, a.site.lab.Instruments...)
+		}
 	}
+	name, act := fmt.Sprintf("own-%d", a.n), effect(in)
+	head := fmt.Sprintf("protocol: %s\nversion: 1.0.0\ninputs: {going: {type: bool, default: true}}\nroles:\n  it: {is: [%s]}\n", name, strings.Join(classesOf(in), ", "))
+	step := func(more string) string { return "steps:\n  - " + strings.TrimSuffix(act, "}") + more + "}\n" }
+	switch a.IntN(12) {
+	case 0, 1: // an effect where only what is safe may stand
+		return head + "steps:\n  - {wait: {for: 1 s}}\nfinally:\n  - " + act + "\n"
+	case 2: // of an instrument that it has no role for
+		return head + "steps:\n  - {do: " + oneOf(a.gen, a.site.lab.Instruments...).Name + ".stop}\n"
+	case 3, 4: // more than anything allows
+		return head + "steps:\n  - " + greedy.Replace(act) + "\n"
+	case 5: // for ever
+		return head + "steps:\n  - {repeat: {max: 100000}, steps: [{repeat: {max: 100000}, steps: [" + act + "]}]}\n"
+	case 6: // deep, or deeper than anybody can read
+		deep := 12 + a.IntN(30)
+		return head + "steps: " + strings.Repeat("[{if: going, then: ", deep) + "[" + act + "]" + strings.Repeat("}]", deep) + "\n"
+	case 7: // an effect again, because it failed
+		return head + step(", on_error: {retry: 5, then: continue}")
+	case 8: // a name of somebody else's
+		return strings.Replace(head, name, a.site.short[0].Name, 1) + step("")
+	case 9: // many small ones
+		return head + "steps:\n  - {repeat: {max: 400}, steps: [" + act + "]}\n"
+	case 10: // an effect, again after a restart
+		return head + "on_restart: continue\n" + step(", safe_point: true")
+	default:
+		return head + oneOf(a.gen, odd...) + step("")
+	}
+}
+
+// greedy asks for more in an effect.
+var greedy = strings.NewReplacer("0.1 mL", "500 mL", "2 mL/min", "900 mL/min", "5 uL", "9000 uL", "x: 0 mm", "x: 900 mm", "films: 1", "films: 50", "30 degC", "400 degC")
+
+// odd are lines that have no place in a protocol.
+var odd = []string{
+	"limits:\n  - it.temperature <= 9000 degC\n", "limits:\n  - 1 > 2\n", "roles: {other: {is: pump/v1}}\n", "cleanup:\n  - {do: it.explode}\n",
+	"cleanup:\n  - {wait: {until: going}}\n", "cleanup:\n  - {ask: yes or no?, by: agent, timeout: 1 s}\n", "cleanup:\n  - {use: work-1@1.0.0, hash: \"sha256:00\"}\n",
+	"about: &a x\n", "about: !!binary x\n", "about: \"\\u202e\"\n", "---\n", "lab: elsewhere\n", "budget: {time: 1e99 s}\n", "budget: {time: .nan}\n",
+	"samples: [../../etc]\n", "outputs: {o: {unit: mL, from: nothing.at_all}}\n", "on_error: retry\n", "r\u043eles: {}\n", "finally: [{do: it.stop, on_error: {retry: 100}}]\n",
 }
 
 // effect is a step by which an instrument, filling the role "it", does
@@ -305,8 +328,11 @@ func effect(in *lab.Instrument) string {
 			}
 		}
 	}
-	return "{do: it.dose, with: {volume: 0.1 mL, rate: 2 mL/min}}"
+	return noEffect
 }
+
+// noEffect is a step that hardly any instrument can do.
+const noEffect = "{do: it.dose, with: {volume: 0.1 mL, rate: 2 mL/min, twice: true}}"
 
 // classesOf lists the classes of an instrument that a role may ask for.
 func classesOf(in *lab.Instrument) (list []string) {

@@ -93,7 +93,7 @@ func (p *protocolGen) file(name string, part bool) string {
 	}
 	b.WriteString("roles:\n")
 	for _, r := range p.roles {
-		fmt.Fprintf(&b, "  %s: {is: [%s]%s}\n", r.in.Name, strings.Join(r.classes, ", "), p.holds(r))
+		fmt.Fprintf(&b, "  %s: {is: [%s]%s%s}\n", r.in.Name, strings.Join(r.classes, ", "), p.holds(r), p.ranges(r))
 	}
 	p.head(&b)
 	section(&b, "outputs", p.outputs)
@@ -144,6 +144,18 @@ func (p *protocolGen) holds(r role) string {
 		return ", holds: {substance: " + h.Substance + "}"
 	}
 	return fmt.Sprintf(", holds: {substance: %s, concentration: %s}", h.Substance, h.Concentration)
+}
+
+// ranges is, now and then, what the lab's limits must leave open.
+func (p *protocolGen) ranges(r role) string {
+	switch {
+	case !p.flip(3):
+	case r.has("thermostat/v1"):
+		return ", range: {target: {min: 25 degC, max: 60 degC}}"
+	case r.has("stage/v1"):
+		return ", range: {x: {min: -2 mm, max: 2 mm}, z: {min: 1 mm, max: 2 mm}}"
+	}
+	return ""
 }
 
 func section(b *strings.Builder, name string, lines []string) {

@@ -30,11 +30,32 @@ type rulesGen struct {
 func newRulesGen(g *gen, l *lab.Lab) *rulesGen {
 	d := &rulesGen{gen: g, lab: l, parts: partsOf(l)}
 	d.declare()
-	all := slices.Concat(d.pumps(), d.heats(), d.others(), d.trips(), d.alarms(), d.every())
-	g.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	all := d.spread(slices.Concat(d.pumps(), d.heats(), d.others(), d.trips(), d.alarms(), d.every()))
 	n := min(len(all), 2+g.IntN(9))
 	d.rules, d.spare = all[:n], all[n:min(len(all), n+2+g.IntN(4))]
 	return d
+}
+
+// spread puts rules in an order in which every kind has its turn, however many
+// there are of it.
+func (d *rulesGen) spread(all []draftRule) (list []draftRule) {
+	d.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	var kinds []string
+	of := map[string][]draftRule{}
+	for _, r := range all {
+		kind, _, _ := strings.Cut(r.text(1), ":")
+		if of[kind] == nil {
+			kinds = append(kinds, kind)
+		}
+		of[kind] = append(of[kind], r)
+	}
+	for len(list) < len(all) {
+		kind := oneOf(d.gen, kinds...)
+		if left := of[kind]; len(left) > 0 {
+			list, of[kind] = append(list, left[0]), left[1:]
+		}
+	}
+	return list
 }
 
 // partsOf lists the components of a lab by their class.

@@ -2,6 +2,7 @@ package dst
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -21,7 +22,7 @@ func (p *protocolGen) condition(r role) string {
 	n := r.in.Name
 	switch {
 	case r.has("thermostat/v1"):
-		return oneOf(p.gen, n+".temperature < 70 degC", n+".speed >= 0 rpm", "abs(rate("+n+".temperature, 2 s)) < 20 K/s")
+		return oneOf(p.gen, n+".temperature < 70 degC", n+".speed >= 0 rpm", "\"abs(rate("+n+".temperature, 2 s)) < 20 K/s\"", "\"held("+n+".speed >= 0 rpm, 1 s)\"")
 	case r.has("pump/v1"):
 		return oneOf(p.gen, "not "+n+".running", n+".dispensed < 2 mL")
 	case r.has("stage/v1"):
@@ -86,6 +87,9 @@ func (p *protocolGen) repeat() string {
 	most, left := 2+p.IntN(2), p.effects
 	id, body := p.id("again"), p.body()
 	p.effects = left + (p.effects-left)*most
+	if p.depth == 0 && p.flip(2) {
+		p.outputs = append(p.outputs, fmt.Sprintf("rows_%s: {table: {n: \"1\"}, rows: %s, of: {n: i}}", id, id))
+	}
 	head := fmt.Sprintf("max: %d", most)
 	if p.flip(2) {
 		head += ", every: " + oneOf(p.gen, "0.5 s", "2 s")
@@ -125,14 +129,27 @@ func (p *protocolGen) over() string {
 // branch does one thing or another.
 func (p *protocolGen) branch() string {
 	cond := p.anyCondition()
-	if p.flip(3) {
+	switch p.IntN(8) {
+	case 0, 1:
 		cond = p.count() + " > 1"
+	case 2:
+		cond = p.choice("careful", "{type: bool, default: true}")
+	case 3:
+		cond = p.choice("mode", "{choices: [slow, fast], default: fast}") + " == fast"
 	}
 	s := "- id: " + p.id("whether") + "\n  if: " + cond + "\n  then:\n" + strings.TrimSuffix(indent(p.body(), 4), "\n")
 	if p.flip(2) {
 		s += "\n  else:\n" + strings.TrimSuffix(indent(p.body(), 4), "\n")
 	}
-	return s + oneOf(p.gen, "", "\n  on_error: skip")
+	return s + oneOf(p.gen, "", "\n  on_error: skip", "\n  expect: 20 s")
+}
+
+// choice is the name of an input that decides something.
+func (p *protocolGen) choice(name, declared string) string {
+	if line := name + ": " + declared; !slices.Contains(p.inputs, line) {
+		p.inputs = append(p.inputs, line)
+	}
+	return name
 }
 
 // ask waits for a person, for a short time; hardly ever does all hang on it.
@@ -195,7 +212,9 @@ func (p *protocolGen) use() string {
 		if in.Name == "times" {
 			v = "1"
 		}
-		with = append(with, in.Name+": "+v)
+		if in.Default == nil {
+			with = append(with, in.Name+": "+v)
+		}
 	}
 	s := fmt.Sprintf("- {id: %s, use: work-1@1.0.0, hash: \"%s\"", p.id("part"), used.Hash)
 	if len(with) > 0 {

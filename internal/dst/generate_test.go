@@ -240,6 +240,7 @@ func (c counts) step(s *protocols.Step) {
 	c.add("ask: gives", len(s.Answers) > 0)
 	c.add("safe_point", s.SafePoint)
 	c.add("sample of a step", s.Sample != nil)
+	c.add("expect", s.Expect > 0)
 }
 
 func (c counts) protocol(p *protocols.Protocol) {
@@ -248,7 +249,20 @@ func (c counts) protocol(p *protocols.Protocol) {
 	c.add("finally", len(p.Finally) > 0)
 	c.add("limits", len(p.Limits) > 0)
 	c.add("outputs", len(p.Outputs) > 0)
-	c.add("inputs", len(p.Inputs) > 0)
+	for _, in := range p.Inputs {
+		for _, k := range []lab.TypeKind{lab.Number, lab.Integer, lab.Bool, lab.Enum} {
+			c.add("input: "+k.String(), in.Type.Kind == k)
+		}
+		c.add("input: default", in.Default != nil)
+	}
+	for _, o := range p.Outputs {
+		c.add("output: required", o.Required)
+		c.add("output: rows", o.Rows != nil)
+	}
+	for _, r := range p.Roles {
+		c.add("role: range", len(r.Ranges) > 0)
+		c.add("role: holds", r.Holds != nil)
+	}
 	c.add("samples", len(p.Samples) > 0)
 	c.add("lots", slices.ContainsFunc(p.Samples, func(s protocols.Sample) bool { return s.Lot != "" }))
 	c.add("budget: time", p.Budget.Time > 0)
@@ -312,8 +326,8 @@ func twinOf(t testing.TB, s *site, seed uint64) *twin.Twin {
 func TestHonestIsAccepted(t *testing.T) {
 	why, ends := map[string]int{}, map[string]int{}
 	all, accepted, began, worst := 0, 0, 0, time.Duration(0)
-	for _, s := range someSites(t, 9) {
-		w, r := twinOf(t, s, 1), rand.New(rand.NewPCG(1, 2))
+	for i, s := range someSites(t, 9) {
+		w, r := twinOf(t, s, 1), rand.New(rand.NewPCG(uint64(i), 2))
 		for n := range 6 {
 			data := s.proposal(r, honest, n, w.Now())
 			before := len(w.Verdicts("planner_1"))
@@ -323,8 +337,8 @@ func TestHonestIsAccepted(t *testing.T) {
 			}
 			v := w.Verdicts("planner_1")[before]
 			if all++; v.Decision == messages.RejectedDecision {
-				for _, i := range v.Issues {
-					why[i.Code+" "+ruleName(i.Rule)]++
+				for _, x := range v.Issues {
+					why[x.Code+" "+ruleName(x.Rule)]++
 				}
 				if os.Getenv("DST_SAY") != "" {
 					t.Logf("%s %d: %+v\n%s", s.name, n, v.Issues, data)
@@ -361,3 +375,68 @@ func TestHonestIsAccepted(t *testing.T) {
 
 // ruleName is a rule's id without the number.
 func ruleName(id string) string { return strings.TrimRight(id, "-0123456789") }
+
+// Each kind of agent gets the answers that it is for: a simulation of clumsy
+// and hostile ones has hardly a run from them, one that floods has many. And
+// whatever they write, there is one answer to each, and nobody falls over it.
+func TestAnswersOfEachKind(t *testing.T) {
+	codes := [len(agentKinds)]map[string]int{}
+	var sent, rejected [len(agentKinds)]int
+	for i, s := range someSites(t, 13) {
+		for k := range agentKinds {
+			w, r := twinOf(t, s, 1), rand.New(rand.NewPCG(uint64(k), uint64(i)))
+			if codes[k] == nil {
+				codes[k] = map[string]int{}
+			}
+			for n := range 10 {
+				w.Submit("planner_1", s.proposal(r, agentKind(k), n, w.Now()))
+				if err := w.Run(func(w *twin.Twin) bool { return len(w.Verdicts("planner_1")) > n }, 5*time.Second); err != nil {
+					t.Fatalf("%s, somebody %s, proposal %d: %v", s.name, agentKind(k), n, err)
+				}
+				v := w.Verdicts("planner_1")[n]
+				if sent[k]++; v.Decision == messages.RejectedDecision {
+					rejected[k]++
+				}
+				for _, x := range v.Issues {
+					codes[k][x.Code]++
+				}
+			}
+		}
+	}
+	for k, least := range [...][3]int{honest: {0, 40, 0}, clumsy: {50, 100, 10}, flooding: {0, 60, 0}, hostile: {60, 99, 25}} { // of a hundred rejected: at least, at most; kinds of issues
+		kind, share := agentKind(k), 100*rejected[k]/sent[k]
+		t.Logf("%s: %d of %d rejected, for %d reasons: %v", kind, rejected[k], sent[k], len(codes[k]), codes[k])
+		if share < least[0] || share > least[1] || len(codes[k]) < least[2] {
+			t.Errorf("%s: %d of 100 are rejected, for %d reasons; from %d to %d are wanted, for %d", kind, share, len(codes[k]), least[0], least[1], least[2])
+		}
+	}
+}
+
+// Sites are shared by seeds that run side by side.
+func TestSitesAreShared(t *testing.T) {
+	s, err := newSite(4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var traces [2]string
+	t.Run("twins", func(t *testing.T) {
+		for i := range traces {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				w, r := twinOf(t, s, 7), rand.New(rand.NewPCG(1, 2))
+				for n := range 4 {
+					w.Submit("planner_1", s.proposal(r, honest, n, w.Now()))
+				}
+				if err := w.Run(nil, time.Minute); err != nil {
+					t.Error(err)
+				}
+				for _, e := range w.Entries() {
+					traces[i] += fmt.Sprintf("%s %s %s\n", e.Time.Format(time.RFC3339Nano), e.Kind, e.Body)
+				}
+			})
+		}
+	})
+	if traces[0] != traces[1] || traces[0] == "" {
+		t.Error("the same seed beside itself has another journal")
+	}
+}
