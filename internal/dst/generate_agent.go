@@ -80,6 +80,9 @@ func (a *ask) honest() {
 		a.body["model"] = "somebody/model@1"
 	}
 	if a.flip(8) {
+		a.body["samples"] = []string{fmt.Sprintf("S-%d", a.n)}
+	}
+	if a.flip(8) {
 		a.body["budget"] = map[string]any{"time": lab.Q(float64(20+a.IntN(40)), "min")}
 	}
 }

@@ -70,6 +70,8 @@ func buildSite(n uint64) (*site, error) {
 		return nil, lab.E("dst: site", s.name, lab.KindInternal, err)
 	}
 	s.people(g)
+	// What is appended to a shared list must not end in its spare places.
+	s.reloads, s.library, s.short, s.principals = slices.Clip(s.reloads), slices.Clip(s.library), slices.Clip(s.short), slices.Clip(s.principals)
 	return s, nil
 }
 

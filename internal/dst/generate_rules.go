@@ -24,11 +24,13 @@ type rulesGen struct {
 	rules   []draftRule // in force
 	spare   []draftRule // for other files
 	n       int
+
+	bypasses int // at once; negative: the file does not say
 }
 
 // newRulesGen decides on rules for a lab.
 func newRulesGen(g *gen, l *lab.Lab) *rulesGen {
-	d := &rulesGen{gen: g, lab: l, parts: partsOf(l)}
+	d := &rulesGen{gen: g, lab: l, parts: partsOf(l), bypasses: oneOf(g, -1, -1, 0, 1, 3)}
 	d.declare()
 	all := d.spread(slices.Concat(d.pumps(), d.heats(), d.others(), d.trips(), d.alarms(), d.every()))
 	n := min(len(all), 2+g.IntN(9))
@@ -92,6 +94,9 @@ func (d *rulesGen) file(name string, f float64, drop int, spare bool) string {
 	if len(rules) == 0 {
 		b.WriteString("rules: []\n")
 		return b.String()
+	}
+	if d.bypasses >= 0 {
+		fmt.Fprintf(&b, "bypasses: %d\n", d.bypasses)
 	}
 	b.WriteString("rules:\n")
 	for i, r := range rules {
@@ -230,7 +235,8 @@ func (d *rulesGen) flows(x dose) []draftRule {
 		d.scaled("flow-change", func(f float64) string {
 			return "limit: " + x.command + ".rate\nchange: " + quantity(8*step*f, "mL/min") + " per 1 min"
 		}),
-		d.rule("not-long", "permissive: %s\nrequire: args.volume / args.rate <= %d s and not self.running\nat: start", x.command, long),
+		d.rule("not-long", "permissive: %s\nrequire: args.volume / args.rate <= %d s and not self.running%s\nat: start", x.command, long, d.maybeLatched()),
+		d.rule("well-known", "permissive: %s\nrequire: quality(self.running) == good and quality(self.dispensed) != bad\nat: start", x.command),
 		d.rule("while-known", "permissive: %s\nrequire: self.dispensed >= 0 mL and self.rate <= 30 mL/min\ngrace: %s", x.command, oneOf(d.gen, "1 s", "2 s")),
 	}
 }
@@ -323,11 +329,11 @@ func (d *rulesGen) others() (list []draftRule) {
 
 // inRoom are permissives and sequences on what the room knows.
 func (d *rulesGen) inRoom(room string) (list []draftRule) {
-	guarded, grace := d.effects(), oneOf(d.gen, "0 s", "1 s", "3 s")
+	guarded, grace, group := d.effects(), oneOf(d.gen, "0 s", "1 s", "3 s"), d.maybeLatched()
 	air := func(f float64) string { return quantity(0.3/f, "m/s") }
 	list = append(list,
 		d.scaled("hood", func(f float64) string {
-			return fmt.Sprintf("permissive: %s\nrequire: %s.airflow >= %s\ngrace: %s", strings.Join(guarded, ", "), room, air(f), grace)
+			return fmt.Sprintf("permissive: %s\nrequire: %s.airflow >= %s%s\ngrace: %s", strings.Join(guarded, ", "), room, air(f), group, grace)
 		}),
 		d.rule("closed", "permissive: %s\nrequire: %s.door_closed and not %s.emergency%s", oneOf(d.gen, guarded...), room, room, d.maybeLatched()),
 		d.rule("quiet-room", "sequence: %s\nafter: %s.door_closed\nwithin: 10 min\nnot_since: [%s.emergency, \"%s.oxygen < 19 %%\"]", oneOf(d.gen, guarded...), room, room, room))
@@ -438,7 +444,8 @@ func (d *rulesGen) trips() (list []draftRule) {
 	}
 	for _, x := range d.doses() {
 		if x.rate {
-			list = append(list, d.trip("bottle", func(f float64) string { return x.part + ".dispensed > " + quantity(12*f, "mL") }, ""),
+			list = append(list, d.trip("stalled", fixed(x.part+".running and stuck_for("+x.part+".dispensed, 4 s)"), ""),
+				d.trip("bottle", func(f float64) string { return x.part + ".dispensed > " + quantity(12*f, "mL") }, ""),
 				d.trip("running", func(f float64) string {
 					return "held(" + x.part + ".running, " + quantity(25*f, "s") + ") or " + x.part + ".rate > 25 mL/min"
 				}, ""))
@@ -460,6 +467,9 @@ func (d *rulesGen) alarms() (list []draftRule) {
 	}
 	if jacket := d.part("thermostat/v1"); jacket != "" {
 		alarm("\"mean(" + jacket + ".temperature, 5 s) > 45 degC\"")
+		if o := d.parts["thermometer/v1"]; len(o) == 2 {
+			alarm(fmt.Sprintf("\"vote(2, %s.temperature > 50 degC, %s.temperature > 50 degC, abs(%s.temperature - %s.temperature) > 20 K)\"", o[0], o[1], jacket, o[0]))
+		}
 	}
 	for _, x := range d.doses() {
 		alarm(x.part + ".dispensed > " + quantity(2*x.size, x.unit))

@@ -287,7 +287,7 @@ func TestEverythingIsGenerated(t *testing.T) {
 		for _, r := range s.rules.Rules {
 			c.rule(r)
 		}
-		for _, w := range []string{"tripped(", "signals:\n", "vote:", "rate(", "mean(", "held(", "age(", "healthy:", "claim: ", "while ", "args."} {
+		for _, w := range []string{"tripped(", "signals:\n", "vote:", "rate(", "mean(", "held(", "age(", "healthy:", "claim: ", "while ", "args.", "quality(", "stuck_for(", "vote(", "bypasses:"} {
 			c.add("rules: "+strings.TrimSpace(w), strings.Contains(s.text["interlocks.yaml"], w))
 		}
 		for _, w := range []string{"on_start: safe", "on_lease_loss: safe", "on_gateway_death: watchdog", "safe: [keep]", "wait 1 s", "continue_after_restart: true", "held_for: 20 s", "affects", "places"} {
