@@ -27,6 +27,9 @@ type gatewayPart struct {
 
 	watched map[lab.PropertyID]bool // by rules that look by themselves
 	live    map[string]bool         // commands between their first byte and their outcome
+
+	dead     bool   // its process was killed
+	clockWhy string // what was last said of the clock
 }
 
 // reply is the token of the gateway's requests.
@@ -34,11 +37,11 @@ type reply func(document any)
 
 func newGatewayPart(t *Twin) (*gatewayPart, error) {
 	name := t.o.Lab.Instruments[0].Gateway
-	core, err := gateway.New(gateway.Options{Lab: t.o.Lab, Name: name, Rules: t.o.Rules, StartBy: t.clock.now.Add(t.o.StartWithin), Encodable: t.o.Encodable, SnapshotEvery: t.o.SnapshotEvery, MaxAnswered: t.o.SnapshotEvery})
+	core, err := gateway.New(gateway.Options{Lab: t.o.Lab, Name: name, Rules: t.o.Rules, StartBy: t.clock.Now().Add(t.o.StartWithin), Encodable: t.o.Encodable, SnapshotEvery: t.o.SnapshotEvery, MaxAnswered: t.o.SnapshotEvery})
 	if err != nil {
 		return nil, err
 	}
-	g := &gatewayPart{t: t, core: core, name: name, boot: t.ids.New(t.clock.now), owners: map[string]*owner{}, seen: map[lab.PropertyID]time.Time{}, watched: watched(t.o.Rules), live: map[string]bool{}}
+	g := &gatewayPart{t: t, core: core, name: name, boot: t.ids.New(t.clock.Now()), owners: map[string]*owner{}, seen: map[lab.PropertyID]time.Time{}, watched: watched(t.o.Rules), live: map[string]bool{}}
 	snap := t.disk.snaps["gateway"]
 	if snap.data != nil {
 		var state gateway.Snapshot
@@ -70,7 +73,7 @@ func newGatewayPart(t *Twin) (*gatewayPart, error) {
 }
 
 func (g *gatewayPart) start() {
-	for _, a := range g.core.Restored(g.t.clock.now) {
+	for _, a := range g.core.Restored(g.t.clock.Now()) {
 		g.act(a)
 	}
 	for _, o := range g.order {
@@ -80,11 +83,14 @@ func (g *gatewayPart) start() {
 
 // step gives the core an event and does what it asks for.
 func (g *gatewayPart) step(ev gateway.Event) {
-	now := g.t.clock.now
-	if !g.t.o.Quiet {
-		g.t.trace.line(now, "gateway", "<", sayGatewayEvent(ev))
+	if g.dead {
+		return
 	}
-	for _, a := range g.core.Step(now, ev) {
+	if !g.t.o.Quiet {
+		g.t.trace.line(g.t.clock.now, "gateway", "<", sayGatewayEvent(ev))
+	}
+	g.t.watched("gateway", ev)
+	for _, a := range g.core.Step(g.t.clock.Now(), ev) {
 		g.act(a)
 	}
 	if r, ok := ev.(gateway.Readings); ok {
@@ -99,10 +105,10 @@ func (g *gatewayPart) soon(ev gateway.Event) { g.t.after(0, func() { g.step(ev) 
 func (g *gatewayPart) tick() { g.step(gateway.Tick{}) }
 
 func (g *gatewayPart) act(a gateway.Action) {
-	now := g.t.clock.now
 	if !g.t.o.Quiet {
-		g.t.trace.line(now, "gateway", ">", sayGatewayAction(a))
+		g.t.trace.line(g.t.clock.now, "gateway", ">", sayGatewayAction(a))
 	}
+	g.t.watched("gateway", a)
 	switch a := a.(type) {
 	case gateway.Lane:
 		g.owners[a.Order.Target().Instrument].lane(a)
@@ -144,7 +150,7 @@ func (g *gatewayPart) seal(entries []lab.Entry) []lab.Entry {
 		e := &entries[i]
 		e.Origin, e.OriginSeq, e.Boot, e.Synthetic = "gateway/"+g.name, g.seq, g.boot, g.t.o.Lab.Simulated
 		if e.Time.IsZero() {
-			e.Time = g.t.clock.now
+			e.Time = g.t.clock.Now()
 		}
 	}
 	return entries
@@ -152,7 +158,7 @@ func (g *gatewayPart) seal(entries []lab.Entry) []lab.Entry {
 
 func (g *gatewayPart) envelope(kind string) messages.Envelope {
 	g.docs++
-	return messages.Envelope{Kind: kind, Lab: g.t.o.Lab.Name, Origin: "gateway/" + g.name, OriginSeq: g.docs, Boot: g.boot, Time: g.t.clock.now, Synthetic: g.t.o.Lab.Simulated}
+	return messages.Envelope{Kind: kind, Lab: g.t.o.Lab.Name, Origin: "gateway/" + g.name, OriginSeq: g.docs, Boot: g.boot, Time: g.t.clock.Now(), Synthetic: g.t.o.Lab.Simulated}
 }
 
 // document returns a document with its envelope.
@@ -197,15 +203,15 @@ func (g *gatewayPart) publish(doc any) {
 
 // publishReadings sends telemetry, at most one reading a property and period.
 func (g *gatewayPart) publishReadings(samples []lab.Sample) {
-	now := g.t.clock.now
+	now := g.t.clock.Now()
 	for _, x := range samples {
 		if now.Sub(g.seen[x.ID]) < g.core.Telemetry(x.ID.Instrument) {
 			continue
 		}
 		g.seen[x.ID] = now
-		if g.t.unseen() {
+		if g.t.o.Quiet {
 			g.docs++
-			g.t.network.bring("gateway", "telemetry/"+x.ID.String(), g.t.network.usual(), func() { g.t.runner.reading(x.ID, x.Reading) })
+			g.t.network.carry("gateway", "telemetry/"+x.ID.String(), nil, func([]byte) { g.t.runner.reading(x.ID, x.Reading) })
 			continue
 		}
 		doc := g.document(messages.Telemetry{Instrument: x.ID.Instrument, Component: x.ID.Component, Property: x.ID.Property, Reading: x.Reading})
@@ -352,9 +358,9 @@ func (g *gatewayPart) controlled(principal string, data []byte) {
 	case messages.ControlReset:
 		g.step(gateway.ResetAsked{ID: c.ID, Rule: c.Rule, Principal: principal, Reason: c.Reason, Reply: to})
 	case messages.ControlResolve:
-		g.step(gateway.ResolveAsked{ID: c.ID, Command: c.Command, As: c.As, Principal: principal, Reason: c.Reason, Reply: to})
+		g.step(gateway.ResolveAsked{ID: c.ID, Command: c.Command, As: c.As, Amount: c.Amount, Principal: principal, Reason: c.Reason, Reply: to})
 	case messages.ControlBypass:
-		until := g.t.clock.now
+		until := g.t.clock.Now()
 		if c.For != nil {
 			if d, err := c.For.Duration(); err == nil {
 				until = until.Add(d)
@@ -389,7 +395,7 @@ func (g *gatewayPart) controlled(principal string, data []byte) {
 // laboratory's, so it is not in the trace; what fell due by it is.
 func (g *gatewayPart) status() messages.Status {
 	var s messages.Status
-	for _, a := range g.core.Step(g.t.clock.now, gateway.StatusAsked{}) {
+	for _, a := range g.core.Step(g.t.clock.Now(), gateway.StatusAsked{}) {
 		if answer, ok := a.(gateway.Answer); ok && answer.Reply == nil {
 			if r, ok := answer.Message.(messages.ControlReply); ok && r.Status != nil {
 				s = *r.Status

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"labgate/gateway"
 	"labgate/lab"
 )
 
@@ -78,21 +79,27 @@ func (j *journal) begin() {
 		return
 	}
 	j.running, j.waiting = j.waiting, nil
-	j.t.after(j.delays.between(fastestCommit, slowestCommit), j.commit)
+	takes, fate := j.delays.between(fastestCommit, slowestCommit), Fate{}
+	if f := j.t.o.Faults.Commit; f != nil && j.failed == nil {
+		var all []lab.Entry
+		for _, c := range j.running {
+			all = append(all, c.entries...)
+		}
+		fate = f(all)
+	}
+	j.t.after(takes+fate.After, func() { j.commit(fate) })
 }
 
 // commit makes durable what is being written, and tells who waits for it.
-func (j *journal) commit() {
+func (j *journal) commit(fate Fate) {
 	group := j.running
-	if f := j.t.o.Faults.Commit; f != nil && j.failed == nil {
-		var all []lab.Entry
-		for _, c := range group {
-			all = append(all, c.entries...)
+	if fate.Err != nil && j.failed == nil {
+		if fate.Kept {
+			for _, c := range group {
+				_, _ = j.write(c.entries) // nobody is told
+			}
 		}
-		if err := f(all); err != nil {
-			j.failed = lab.E("twin: journal", "", lab.KindUnavailable, err)
-			j.t.trace.line(j.t.clock.now, "journal", "!", "failed: "+err.Error())
-		}
+		j.fail(fate.Err)
 	}
 	j.running = nil
 	for _, c := range group {
@@ -102,6 +109,14 @@ func (j *journal) commit() {
 		}
 	}
 	j.begin()
+}
+
+// fail poisons the journal, and tells the gateway, whoever's entry it was.
+func (j *journal) fail(err error) {
+	j.failed = lab.E("twin: journal", "", lab.KindUnavailable, err)
+	j.t.trace.line(j.t.clock.now, "journal", "!", "failed: "+err.Error())
+	j.t.watched("journal", Failed{j.failed})
+	j.t.after(0, func() { j.t.gateway.step(gateway.JournalFailed{Err: j.failed}) })
 }
 
 // write chains the entries, all or none.
@@ -120,7 +135,7 @@ func (j *journal) write(entries []lab.Entry) ([]lab.Ref, error) {
 	for i, e := range entries {
 		var err error
 		if bodies[i], err = json.Marshal(e); err != nil {
-			j.failed = lab.E("twin: journal", e.Instrument, lab.KindInternal, err)
+			j.fail(err)
 			return nil, j.failed
 		}
 	}
@@ -133,7 +148,10 @@ func (j *journal) write(entries []lab.Entry) ([]lab.Ref, error) {
 			j.keys[e.Key] = len(j.entries)
 		}
 		refs[i] = lab.Ref{Seq: uint64(len(j.entries)), Hash: j.head}
-		j.t.trace.line(j.t.clock.now, "journal", "=", fmt.Sprintf("%d %s", refs[i].Seq, sayEntry(e)))
+		if !j.t.o.Quiet {
+			j.t.trace.line(j.t.clock.now, "journal", "=", fmt.Sprintf("%d %s", refs[i].Seq, sayEntry(e)))
+		}
+		j.t.watched("journal", Written{refs[i], e})
 	}
 	return refs, nil
 }

@@ -12,7 +12,7 @@ import (
 	"labgate/drivers/memory"
 	"labgate/gateway"
 	"labgate/lab"
-	"labgate/sim"
+	"labgate/safety"
 )
 
 // owner serves one address in virtual time: one call at a time, stops first,
@@ -36,6 +36,8 @@ type owner struct {
 	epochs   map[string]uint64
 	silent   map[string]time.Time // instruments that do not answer, until when they are left alone
 	failures map[string]int
+	answers  map[string]int // messages so far, by instrument
+	devices  map[string]*device
 }
 
 // call is something on the wire. It begins with before, then the effect
@@ -79,12 +81,14 @@ const (
 
 func newOwner(g *gatewayPart) *owner {
 	return &owner{g: g, delays: stream{key: g.t.o.Seed ^ 0x77697265 + uint64(len(g.order))}, links: map[string]drivers.Link{},
-		epochs: map[string]uint64{}, silent: map[string]time.Time{}, failures: map[string]int{}}
+		epochs: map[string]uint64{}, silent: map[string]time.Time{}, failures: map[string]int{}, answers: map[string]int{}, devices: map[string]*device{}}
 }
 
 // add puts an instrument on the address.
 func (o *owner) add(in *lab.Instrument) error {
-	l, err := memory.Open(memory.Config{Config: drivers.Config{Instruments: []*lab.Instrument{in}, Clock: &o.g.t.clock}, Device: device{o.g.t.world, in.Name}})
+	d := &device{o: o, in: in}
+	o.devices[in.Name] = d
+	l, err := memory.Open(memory.Config{Config: drivers.Config{Instruments: []*lab.Instrument{in}, Clock: &o.g.t.clock}, Device: d})
 	if err != nil {
 		return err
 	}
@@ -137,7 +141,7 @@ func (o *owner) push(p *poll) {
 	in := p.instrument
 	_, silent := o.silent[in.Name]
 	switch {
-	case o.g.t.world.Frozen(in.Name):
+	case !o.answering(in):
 		if !silent {
 			o.demote(in, errors.New("it has not sent its state"))
 		}
@@ -156,7 +160,7 @@ func (o *owner) push(p *poll) {
 
 func (o *owner) identify(in *lab.Instrument) {
 	who, err := o.links[in.Name].Identify(context.Background(), in.Name)
-	if err == nil && o.g.t.world.Frozen(in.Name) {
+	if err == nil && !o.answering(in) {
 		err = errors.New("it does not answer")
 	}
 	if err != nil {
@@ -316,7 +320,9 @@ func (o *owner) stop(a gateway.Lane) {
 	var done gateway.LaneDone
 	o.begin(wire(in, 1), &call{
 		effect: func() time.Duration {
+			o.devices[in.Name].order = a.Order
 			r, err := o.links[in.Name].Stop(context.Background(), a.Order)
+			o.devices[in.Name].order = nil
 			o.trace(fmt.Sprintf("stop %s: acked %v%s", target, r.Acked, sayErr(err)))
 			done = gateway.LaneDone{ID: a.ID, Acked: r.Acked, Err: err}
 			return o.answer(in, 0)
@@ -336,7 +342,9 @@ func (o *owner) exchange(a gateway.Send) {
 	done := gateway.Exchanged{Command: a.Command.ID}
 	o.begin(wire(in, messages), &call{
 		effect: func() time.Duration {
+			o.devices[in.Name].permit = a.Permit
 			r, err := o.links[in.Name].Exchange(context.Background(), &a.Command, a.Permit)
+			o.devices[in.Name].permit = nil
 			o.trace(fmt.Sprintf("exchange %s %s: acked %v%s", target, a.Command.ID, r.Acked, sayErr(err)))
 			done.Acked, done.Values, done.Sent, done.Err = r.Acked, o.store(r.Values), r.Sent, err
 			return o.answer(in, o.g.t.world.Duration(target.Instrument, target.Component, target.Command, a.Command.Args))
@@ -356,10 +364,19 @@ func (o *owner) exchange(a gateway.Send) {
 // answer is how long the device needs from the effect to its answer. One that
 // does not answer is waited for.
 func (o *owner) answer(in *lab.Instrument, takes time.Duration) time.Duration {
+	d := o.devices[in.Name]
+	late := d.late
+	d.late = 0
 	if o.g.t.world.Frozen(in.Name) {
-		return max(in.Profile.Link.ReplyWithin, firstBackoff)
+		return max(late, in.Profile.Link.ReplyWithin, firstBackoff)
 	}
-	return takes + o.delays.between(0, jitter)
+	return takes + late + o.delays.between(0, jitter)
+}
+
+// answering reports whether an instrument says anything at all.
+func (o *owner) answering(in *lab.Instrument) bool {
+	_, open := o.g.t.world.FaultOn(in.Name, "half_open")
+	return !open && !o.g.t.world.Frozen(in.Name)
 }
 
 // store keeps the bytes of blobs and names them by their content.
@@ -415,7 +432,10 @@ func (o *owner) read(r *read) {
 			if o.g.t.world.Frozen(r.instrument.Name) {
 				return o.answer(r.instrument, 0)
 			}
-			return 0
+			d := o.devices[r.instrument.Name]
+			late := d.late
+			d.late = 0
+			return late
 		},
 		finish: func() {
 			if len(samples) > 0 {
@@ -461,28 +481,48 @@ func (o *owner) instrument(name string) *lab.Instrument {
 
 func (o *owner) trace(what string) { o.g.t.trace.line(o.g.t.clock.now, "wire", "=", what) }
 
-// device is one instrument of the world behind a memory link.
+// device is one instrument of the world behind a memory link, with what is
+// wrong with its wire.
 type device struct {
-	world *sim.World
-	name  string
+	o      *owner
+	in     *lab.Instrument
+	late   time.Duration // by how much the answer to the call under way is late
+	permit *safety.Permit
+	order  *safety.Order
 }
 
 // Read implements memory.Device. A silent device is a bad sample, as it is on
 // a line that others share.
-func (d device) Read(id lab.PropertyID) (lab.Value, error) {
-	if d.world.Frozen(d.name) {
-		return lab.Value{}, errors.New("it does not answer")
+func (d *device) Read(id lab.PropertyID) (lab.Value, error) {
+	say, _, late := d.o.trouble(d.in)
+	d.late = max(d.late, late)
+	if say != "" {
+		return lab.Value{}, errors.New(say)
 	}
-	return d.world.Read(id.Instrument, id.Component, id.Property)
+	return d.o.g.t.world.Read(id.Instrument, id.Component, id.Property)
 }
 
-// Do implements memory.Device. Nobody can tell what a silent device did.
-func (d device) Do(cmd *lab.Command) (map[string]lab.Value, error) {
-	if d.world.Frozen(d.name) {
-		return nil, lab.Ef("twin: do", d.name, lab.KindOutcomeUnknown, "it does not answer")
+// Do implements memory.Device. Nobody can tell what a device did whose answer
+// did not come.
+func (d *device) Do(cmd *lab.Command) (map[string]lab.Value, error) {
+	say, heard, late := d.o.trouble(d.in)
+	d.late = late
+	t := d.o.g.t
+	touched := Touched{Command: *cmd, Permit: d.permit, Order: d.order, Before: t.world.Count(d.in.Name)}
+	var values map[string]lab.Value
+	if heard {
+		values, touched.Err = t.world.Do(cmd.Target.Instrument, cmd.Target.Component, cmd.Target.Command, cmd.Args)
 	}
-	return d.world.Do(cmd.Target.Instrument, cmd.Target.Component, cmd.Target.Command, cmd.Args)
+	touched.After = t.world.Count(d.in.Name)
+	err := touched.Err
+	if say != "" {
+		values, err = nil, lab.Ef("twin: do", d.in.Name, lab.KindOutcomeUnknown, say)
+	}
+	if heard {
+		t.watched("wire", touched)
+	}
+	return values, err
 }
 
 // Epoch implements memory.Device: it counts power cycles.
-func (d device) Epoch() uint64 { return uint64(d.world.Boot(d.name) - 1) }
+func (d *device) Epoch() uint64 { return uint64(d.o.g.t.world.Boot(d.in.Name) - 1) }

@@ -6,11 +6,19 @@ import (
 	"time"
 )
 
-// clock is the virtual time. It is a lab.Clock that nobody waits on.
-type clock struct{ now time.Time }
+// clock is the virtual time, and what the process takes it for. It is a
+// lab.Clock that nobody waits on.
+type clock struct {
+	now    time.Time
+	off    time.Duration // what the process's clock is ahead of it
+	atBoot time.Duration // off, when the process began
+}
 
-// Now is the virtual time.
-func (c *clock) Now() time.Time { return c.now }
+// Now is what the process takes the virtual time for.
+func (c *clock) Now() time.Time { return c.now.Add(c.off) }
+
+// truly is the virtual time that the process takes for t.
+func (c *clock) truly(t time.Time) time.Time { return t.Add(-c.off) }
 
 // At returns nil, which never delivers: whatever in the twin waits for an
 // instant is in its queue.
@@ -104,15 +112,16 @@ const (
 // otherwise.
 func (n *network) carry(from, channel string, data []byte, receive func([]byte)) {
 	usual := n.usual()
-	delays := []time.Duration{usual}
-	if f := n.t.o.Faults.Carry; f != nil {
-		delays = f(Packet{from, channel, data}, usual)
+	if n.t.o.Faults.Carry == nil {
+		n.bring(from, channel, Arrival{After: usual}, func() { receive(data) })
+		return
 	}
-	if len(delays) == 0 {
+	arrivals := n.t.o.Faults.Carry(Packet{from, channel, data}, usual)
+	if len(arrivals) == 0 && !n.t.o.Quiet {
 		n.t.trace.line(n.t.clock.now, "network", "!", fmt.Sprintf("lost %s of %s", channel, from))
 	}
-	for _, d := range delays {
-		n.bring(from, channel, d, func() { receive(data) })
+	for _, a := range arrivals {
+		n.bring(from, channel, a, func() { receive(data) })
 	}
 }
 
@@ -120,11 +129,20 @@ func (n *network) carry(from, channel string, data []byte, receive func([]byte))
 func (n *network) usual() time.Duration { return n.delays.between(fastest, slowest) }
 
 // bring lets something arrive after a delay, and after what was sent before it.
-func (n *network) bring(from, channel string, d time.Duration, arrive func()) {
-	at, key := n.t.clock.now.Add(max(d, 0)), from+" "+channel
-	if last := n.last[key]; last.After(at) {
-		at = last
+func (n *network) bring(from, channel string, a Arrival, arrive func()) {
+	t := n.t
+	at, key := t.clock.now.Add(max(a.After, 0)), from+" "+channel
+	if !a.Overtakes {
+		at = later(at, n.last[key])
+		n.last[key] = at
 	}
-	n.last[key] = at
-	n.t.push(&item{at: at, do: arrive})
+	if a.Survives {
+		t.push(&item{at: at, world: true, do: func() {
+			if !t.down {
+				t.after(0, arrive)
+			}
+		}})
+		return
+	}
+	t.push(&item{at: at, do: arrive})
 }

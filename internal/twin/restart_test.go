@@ -135,36 +135,36 @@ func TestBadNetwork(t *testing.T) {
 	for _, net := range []struct {
 		name  string
 		loses bool
-		carry func(m twin.Packet, n int, usual time.Duration) []time.Duration
+		carry func(m twin.Packet, n int, usual time.Duration) []twin.Arrival
 	}{
-		{"everything twice", false, func(_ twin.Packet, _ int, usual time.Duration) []time.Duration {
-			return []time.Duration{usual, usual + 30*time.Millisecond}
+		{"everything twice", false, func(_ twin.Packet, _ int, usual time.Duration) []twin.Arrival {
+			return []twin.Arrival{{After: usual}, {After: usual + 30*time.Millisecond}}
 		}},
-		{"no outcome arrives by itself", true, func(m twin.Packet, _ int, usual time.Duration) []time.Duration {
+		{"no outcome arrives by itself", true, func(m twin.Packet, _ int, usual time.Duration) []twin.Arrival {
 			if strings.HasPrefix(m.Channel, "outcome/") {
 				return nil
 			}
-			return []time.Duration{usual}
+			return []twin.Arrival{{After: usual}}
 		}},
-		{"a third of the answers is lost", true, func(m twin.Packet, n int, usual time.Duration) []time.Duration {
+		{"a third of the answers is lost", true, func(m twin.Packet, n int, usual time.Duration) []twin.Arrival {
 			if m.Channel == "reply/command" && n%3 == 0 {
 				return nil
 			}
-			return []time.Duration{usual}
+			return []twin.Arrival{{After: usual}}
 		}},
-		{"no lease is answered at first", true, func(m twin.Packet, n int, usual time.Duration) []time.Duration {
+		{"no lease is answered at first", true, func(m twin.Packet, n int, usual time.Duration) []twin.Arrival {
 			if m.Channel == "reply/lease" && n < 500 {
 				return nil
 			}
-			return []time.Duration{usual}
+			return []twin.Arrival{{After: usual}}
 		}},
-		{"slow", false, func(_ twin.Packet, _ int, usual time.Duration) []time.Duration {
-			return []time.Duration{100 * usual}
+		{"slow", false, func(_ twin.Packet, _ int, usual time.Duration) []twin.Arrival {
+			return []twin.Arrival{{After: 100 * usual}}
 		}},
 	} {
 		t.Run(net.name, func(t *testing.T) {
 			n := 0
-			w := makeTwin(t, 1, twin.Faults{Carry: func(m twin.Packet, usual time.Duration) []time.Duration {
+			w := makeTwin(t, 1, twin.Faults{Carry: func(m twin.Packet, usual time.Duration) []twin.Arrival {
 				n++
 				return net.carry(m, n, usual)
 			}})
@@ -185,11 +185,11 @@ func TestBadNetwork(t *testing.T) {
 // disk. After a restart the record says what is in doubt.
 func TestBadDisk(t *testing.T) {
 	broken := false
-	w := makeTwin(t, 1, twin.Faults{Commit: func([]lab.Entry) error {
+	w := makeTwin(t, 1, twin.Faults{Commit: func([]lab.Entry) (f twin.Fate) {
 		if broken {
-			return errors.New("the disk is full")
+			f.Err = errors.New("the disk is full")
 		}
-		return nil
+		return f
 	}})
 	id := accepted(t, w, gold("one"))
 	run(t, w, time.Minute, dosing)

@@ -23,6 +23,7 @@ type runnerPart struct {
 	boot string
 	seq  uint64 // of journal entries
 	docs uint64 // of documents
+	dead bool   // its process was killed
 }
 
 const askWithin = 2 * time.Second // for the gateway to answer
@@ -31,7 +32,7 @@ func newRunnerPart(t *Twin) (*runnerPart, error) {
 	core := runner.New(runner.Options{Lab: t.o.Lab, Classes: t.o.Classes, Library: t.o.Library, Principals: t.o.Principals,
 		RulesHash: t.o.Rules.Hash, Preflight: t.preflight(t.o.Rules), IDs: &t.ids, Approvals: t.o.Approvals,
 		SnapshotEvery: t.o.SnapshotEvery, MaxAnswered: t.o.SnapshotEvery, MaxQueue: t.o.MaxQueue, MaxQueueEach: t.o.MaxQueueEach})
-	r := &runnerPart{t: t, core: core, boot: t.ids.New(t.clock.now)}
+	r := &runnerPart{t: t, core: core, boot: t.ids.New(t.clock.Now())}
 	snap := t.disk.snaps["runner"]
 	if snap.data != nil {
 		var state runner.Snapshot
@@ -62,18 +63,21 @@ func (t *Twin) preflight(rules *safety.Rules) func(*protocols.Plan) preflight.Re
 }
 
 func (r *runnerPart) start() {
-	for _, a := range r.core.Restored(r.t.clock.now) {
+	for _, a := range r.core.Restored(r.t.clock.Now()) {
 		r.act(a)
 	}
 }
 
 // step gives the core an event and does what it asks for.
 func (r *runnerPart) step(ev runner.Event) {
-	now := r.t.clock.now
-	if !r.t.o.Quiet {
-		r.t.trace.line(now, "runner", "<", sayRunnerEvent(ev))
+	if r.dead {
+		return
 	}
-	for _, a := range r.core.Step(now, ev) {
+	if !r.t.o.Quiet {
+		r.t.trace.line(r.t.clock.now, "runner", "<", sayRunnerEvent(ev))
+	}
+	r.t.watched("runner", ev)
+	for _, a := range r.core.Step(r.t.clock.Now(), ev) {
 		r.act(a)
 	}
 }
@@ -84,6 +88,7 @@ func (r *runnerPart) act(a runner.Action) {
 	if !r.t.o.Quiet {
 		r.t.trace.line(r.t.clock.now, "runner", ">", sayRunnerAction(a))
 	}
+	r.t.watched("runner", a)
 	switch a := a.(type) {
 	case runner.Append:
 		r.t.disk.append(r.seal(a.Entries), func(refs []lab.Ref, err error) {
@@ -97,7 +102,7 @@ func (r *runnerPart) act(a runner.Action) {
 			r.step(runner.Looked{Key: a.Key, Proposal: r.t.disk.seen(proposal), Verdict: r.t.disk.seen(verdict)})
 		})
 	case runner.Snap:
-		r.t.disk.keep("runner", messages.Body(a.State), r.seal([]lab.Entry{{Kind: "snapshot_place/v1", Time: r.t.clock.now}})[0])
+		r.t.disk.keep("runner", messages.Body(a.State), r.seal([]lab.Entry{{Kind: "snapshot_place/v1", Time: r.t.clock.Now()}})[0])
 	case runner.Acknowledge:
 		a.Token.(*delivery).done = true
 	case runner.Publish:
@@ -112,7 +117,7 @@ func (r *runnerPart) act(a runner.Action) {
 		})
 	case runner.Lease:
 		a.Request.Envelope = r.envelope("lease_request/v1")
-		if a.Request.Action == messages.LeaseRenew && r.t.unseen() {
+		if a.Request.Action == messages.LeaseRenew && r.t.o.Quiet {
 			r.renew(a.Request)
 			return
 		}
@@ -142,10 +147,10 @@ func (r *runnerPart) renew(req messages.LeaseRequest) {
 			r.step(runner.LeaseReplied{Run: req.Run, Action: req.Action, Reply: reply, Err: err})
 		}
 	}
-	net.bring("runner", "lease/"+req.Instrument, net.usual(), func() {
+	net.carry("runner", "lease/"+req.Instrument, nil, func([]byte) {
 		r.t.gateway.step(gateway.LeaseAsked{Request: req, Reply: reply(func(doc any) {
 			answer, _ := r.t.gateway.document(doc).(messages.LeaseReply)
-			net.bring("gateway", "reply/lease", net.usual(), func() { settle(answer, nil) })
+			net.carry("gateway", "reply/lease", nil, func([]byte) { settle(answer, nil) })
 		})})
 	})
 	r.t.after(askWithin, func() {
@@ -192,7 +197,7 @@ func (r *runnerPart) seal(entries []lab.Entry) []lab.Entry {
 
 func (r *runnerPart) envelope(kind string) messages.Envelope {
 	r.docs++
-	return messages.Envelope{Kind: kind, Lab: r.t.o.Lab.Name, Origin: "runner", OriginSeq: r.docs, Boot: r.boot, Time: r.t.clock.now, Synthetic: r.t.o.Lab.Simulated}
+	return messages.Envelope{Kind: kind, Lab: r.t.o.Lab.Name, Origin: "runner", OriginSeq: r.docs, Boot: r.boot, Time: r.t.clock.Now(), Synthetic: r.t.o.Lab.Simulated}
 }
 
 // publish brings a verdict or a run's document to its principal.

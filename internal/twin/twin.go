@@ -56,24 +56,8 @@ type Options struct {
 	// Told is called with each document of a run as it is published: people of
 	// a simulation see by it what they are asked. It may call Control and At.
 	Told func(run string, doc any)
-}
-
-// Faults decide what goes wrong. The zero Faults: nothing does. They are asked
-// in the order of the trace, and must be deterministic for it to be so too.
-type Faults struct {
-	// Carry says after which delays a message arrives: none loses it, two
-	// repeat it. Messages of one channel never overtake each other. usual is
-	// the delay that it would have.
-	Carry func(m Packet, usual time.Duration) []time.Duration
-	// Commit fails a commit before any of it is durable: the journal is
-	// poisoned from then on, until Restart.
-	Commit func(entries []lab.Entry) error
-}
-
-// Packet is a message between the parts, on its way.
-type Packet struct {
-	From, Channel string // "runner", "command/pump_a"; answers travel on "reply/command"
-	Data          []byte
+	// Watch is told of everything as it happens. It must not call the Twin.
+	Watch func(Moment)
 }
 
 // Bounds on what a twin may use up, so that a mistake ends in an error.
@@ -100,6 +84,8 @@ type Twin struct {
 	trace   trace
 	err     error // a fault of a core, or a bound that was passed
 
+	down      bool        // no process runs
+	paused    time.Time   // until when the process does nothing
 	stream    []*delivery // proposals, as a work queue keeps them
 	verdicts  map[string][]messages.Verdict
 	documents map[string][]any
@@ -132,7 +118,7 @@ func New(o Options) (*Twin, error) {
 	if err != nil {
 		return nil, lab.E(op, "", lab.KindInvalid, err)
 	}
-	t := &Twin{o: o, clock: clock{o.Start}, world: world, blobs: map[string][]byte{},
+	t := &Twin{o: o, clock: clock{now: o.Start}, world: world, blobs: map[string][]byte{},
 		verdicts: map[string][]messages.Verdict{}, documents: map[string][]any{}, replies: map[string]messages.ControlReply{}}
 	t.trace.start = o.Start
 	t.network = network{t: t, delays: stream{key: o.Seed ^ 0x6e6574}, last: map[string]time.Time{}}
@@ -147,6 +133,7 @@ func New(o Options) (*Twin, error) {
 
 // boot starts both parts from what is durable.
 func (t *Twin) boot() error {
+	t.down = false
 	var err error
 	if t.gateway, err = newGatewayPart(t); err != nil {
 		return err
@@ -164,17 +151,6 @@ func (t *Twin) boot() error {
 	return nil
 }
 
-// Restart kills the process at this instant, as a power cut does, and starts
-// it again: what is durable, the world and the work queue of proposals stay;
-// messages, commits and exchanges under way do not.
-func (t *Twin) Restart() error {
-	t.trace.line(t.clock.now, "process", "!", "killed and started again")
-	t.queue.drop(func(i *item) bool { return !i.world })
-	t.disk.crash()
-	clear(t.network.last)
-	return t.boot()
-}
-
 // Submit puts a proposal on its subject; the subject is the principal.
 func (t *Twin) Submit(principal string, proposal []byte) {
 	d := &delivery{principal: principal, data: append([]byte(nil), proposal...), seq: uint64(len(t.stream) + 1)}
@@ -182,8 +158,19 @@ func (t *Twin) Submit(principal string, proposal []byte) {
 	t.deliver(d)
 }
 
+const redelivered = 5 * time.Second // when a proposal that nobody has acknowledged comes again
+
 func (t *Twin) deliver(d *delivery) {
+	if t.down {
+		return // the work queue keeps it
+	}
+	boot := t.runner
 	t.network.carry("principal/"+d.principal, "proposal", d.data, func(data []byte) { t.runner.proposed(d, data) })
+	t.after(redelivered, func() {
+		if !d.done && boot == t.runner {
+			t.deliver(d)
+		}
+	})
 }
 
 // Control sends a control message of a principal to the runner and the
@@ -272,17 +259,31 @@ func (t *Twin) next() (time.Time, func()) {
 	if len(t.queue) > 0 {
 		at, step = t.queue[0].at, func() { heap.Pop(&t.queue).(*item).do() }
 	}
+	if t.down {
+		return at, step
+	}
 	for _, p := range []struct {
 		next time.Time
 		tick func()
 	}{{t.gateway.core.Next(), t.gateway.tick}, {t.runner.core.Next(), t.runner.tick}} {
-		if !p.next.IsZero() && (at.IsZero() || p.next.Before(at)) {
+		if p.next.IsZero() {
+			continue
+		}
+		if p.next = later(t.clock.truly(p.next), t.paused); at.IsZero() || p.next.Before(at) {
 			at, step = p.next, p.tick
 		}
 	}
 	return at, step
 }
 
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// advance lets the world pass until an instant; the zero one is now.
 func (t *Twin) advance(to time.Time) {
 	if to.After(t.clock.now) {
 		t.clock.now, t.atOnce = to, 0
@@ -296,6 +297,8 @@ func (t *Twin) check() {
 	t.atOnce++
 	switch {
 	case t.err != nil:
+	case t.atOnce > maxAtOnce && t.down:
+		t.err = fmt.Errorf("%d events without time passing at %s", t.atOnce, t.clock.now.Sub(t.o.Start))
 	case t.atOnce > maxAtOnce:
 		t.err = fmt.Errorf("%d events without time passing at %s: the gateway wants to be woken at %s, the runner at %s",
 			t.atOnce, t.clock.now.Sub(t.o.Start), t.gateway.core.Next().Sub(t.o.Start), t.runner.core.Next().Sub(t.o.Start))
@@ -306,15 +309,18 @@ func (t *Twin) check() {
 	}
 }
 
-// unseen: nobody looks at the bytes of a message, and none is lost or repeated.
-func (t *Twin) unseen() bool { return t.o.Quiet && t.o.Faults.Carry == nil }
-
 // after puts something into the queue that a Restart takes out again.
 func (t *Twin) after(d time.Duration, do func()) {
 	t.push(&item{at: t.clock.now.Add(d), do: do})
 }
 
 func (t *Twin) push(i *item) {
+	if !i.world {
+		if t.down {
+			return
+		}
+		i.at = later(i.at, t.paused)
+	}
 	t.seq++
 	i.seq = t.seq
 	heap.Push(&t.queue, i)
@@ -324,7 +330,7 @@ func (t *Twin) push(i *item) {
 // Run.
 func (t *Twin) World() *sim.World { return t.world }
 
-// Now is the virtual time.
+// Now is the virtual time. The process may think otherwise: see SetClock.
 func (t *Twin) Now() time.Time { return t.clock.now }
 
 // Trace is every event and action so far, one a line, with its virtual time
@@ -358,16 +364,22 @@ func (t *Twin) Entries() []lab.Entry { return append([]lab.Entry(nil), t.disk.en
 func (t *Twin) Blob(hash string) []byte { return t.blobs[hash] }
 
 // Status is what the gateway says of itself now: latches, doubts, links.
-func (t *Twin) Status() messages.Status { return t.gateway.status() }
+// Nobody answers while the process is down.
+func (t *Twin) Status() messages.Status {
+	if t.down {
+		return messages.Status{}
+	}
+	return t.gateway.status()
+}
 
 // Snapshots are what both parts would keep of themselves now; the runner's is
 // nil while something of it is on its way to the journal.
 func (t *Twin) Snapshots() (*gateway.Snapshot, *runner.Snapshot) {
-	return t.gateway.core.Snapshot(t.clock.now), t.runner.core.Snapshot(t.clock.now)
+	return t.gateway.core.Snapshot(t.clock.Now()), t.runner.core.Snapshot(t.clock.Now())
 }
 
 // Waiting is what the runner says of its queue now.
-func (t *Twin) Waiting() []messages.QueueInfo { return t.runner.core.Queue(t.clock.now, "") }
+func (t *Twin) Waiting() []messages.QueueInfo { return t.runner.core.Queue(t.clock.Now(), "") }
 
 // Runs is what the runner says of its runs now, oldest first.
 func (t *Twin) Runs() []messages.RunInfo { return t.runner.core.Runs("") }
