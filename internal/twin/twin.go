@@ -383,3 +383,16 @@ func (t *Twin) Waiting() []messages.QueueInfo { return t.runner.core.Queue(t.clo
 
 // Runs is what the runner says of its runs now, oldest first.
 func (t *Twin) Runs() []messages.RunInfo { return t.runner.core.Runs("") }
+
+// Unanswered is how many proposals nobody has acknowledged yet.
+func (t *Twin) Unanswered() (n int) {
+	for _, d := range t.stream {
+		if !d.done {
+			n++
+		}
+	}
+	return n
+}
+
+// Rules are those that the next start reads.
+func (t *Twin) Rules() *safety.Rules { return t.o.Rules }
