@@ -85,6 +85,7 @@ type Core struct {
 	laneSeq       int
 	runs          map[string]int // leases that a run holds
 	timers        timers
+	state         timer              // tells what stands
 	waiting       map[uint64]pending // by token
 	token         uint64
 	since         int // entries since the last snapshot

@@ -253,6 +253,11 @@ func (c *Core) Restored(now time.Time) []Action {
 		c.alarm("clock", "", say)
 	}
 	c.restored = newRestored()
+	c.state.do = func(now time.Time) {
+		c.publishState()
+		c.timers.set(&c.state, now.Add(stateEvery))
+	}
+	c.timers.set(&c.state, now.Add(stateEvery))
 	return c.actions
 }
 

@@ -105,3 +105,15 @@ func (c *Core) silent(now time.Time, instrument string) bool {
 	}
 	return any
 }
+
+// stateEvery is how often it is told what stands: nobody hears of a trip or of
+// its reset whose message was lost.
+const stateEvery = 10 * time.Second
+
+func (c *Core) publishState() {
+	s := messages.Safety{What: messages.SafetyState, RulesHash: c.engine.Rules().Hash, Say: "what stands now"}
+	for _, l := range c.engine.Latches() {
+		s.Latches = append(s.Latches, messages.Standing{Rule: l.Rule, Instruments: l.Instruments, Mitigates: l.Mitigates, Say: l.Say})
+	}
+	c.do(Publish{s})
+}

@@ -257,6 +257,7 @@ const (
 	SafetyRearm       = "rearm"  // a bypass has ended
 	SafetyAcknowledge = "acknowledge"
 	SafetyRules       = "rules" // other rules are in force
+	SafetyState       = "state" // what stands now; told every ten seconds, for whoever missed a message
 )
 
 // Safety tells of a trip, a reset, an alarm, a refusal, a stop, a lost lease,
@@ -282,6 +283,15 @@ type Safety struct {
 	Alarm     *Alarm        `json:"alarm,omitempty"`      // alarms of the rules: their whole state
 	RulesHash string        `json:"rules_hash,omitempty"` // rules: those in force now
 	Issues    lab.Issues    `json:"issues,omitempty"`     // an alarm about a file: what is wrong with it
+	Latches   []Standing    `json:"latches,omitempty"`    // state: every latch of this gateway
+}
+
+// Standing is a latch that stands.
+type Standing struct {
+	Rule        string   `json:"rule"`
+	Instruments []string `json:"instruments,omitempty"` // empty: all
+	Mitigates   []string `json:"mitigates,omitempty"`   // commands that pass all the same
+	Say         string   `json:"say"`
 }
 
 // Stop asks every gateway to bring one or all instruments to their safe state.

@@ -90,6 +90,8 @@ type Core struct {
 	queue    []*run                 // accepted and not begun, in order; see queue.go
 	coming   []*run                 // accepted, and not durable yet
 	latches  []*latch               // that nobody has reset, as far as is known
+	heard    map[string]heard       // by gateway
+	doubtAt  time.Time              // when doubts are asked for again; zero: there are none
 	runs     map[string]*run        // by id; of those that are over the newest, with only what a list shows
 	order    []string
 	live     []*run          // those that are not over, in the same order
@@ -123,7 +125,7 @@ func New(o Options) *Core {
 	if o.MaxEnded == 0 {
 		o.MaxEnded = mostListed
 	}
-	c := &Core{o: o, stock: newStock(o.Lab), floods: map[string]*flood{}, byName: map[string][]*protocols.Protocol{}, asked: map[string][]time.Time{}, verdicts: map[string]*record{}, runs: map[string]*run{},
+	c := &Core{o: o, stock: newStock(o.Lab), floods: map[string]*flood{}, byName: map[string][]*protocols.Protocol{}, asked: map[string][]time.Time{}, heard: map[string]heard{}, verdicts: map[string]*record{}, runs: map[string]*run{},
 		byCmd: map[string]*run{}, waiting: map[uint64]func(time.Time, []lab.Ref, error){}}
 	for _, p := range o.Library {
 		c.byName[p.Name] = append(c.byName[p.Name], p)
@@ -183,6 +185,7 @@ func (c *Core) tick(now time.Time) {
 	c.live = slices.DeleteFunc(c.live, (*run).over)
 	c.startWaiting(now)
 	c.floodTick(now)
+	c.doubtTick(now)
 	for _, r := range c.live {
 		switch {
 		case r.active():
@@ -196,7 +199,7 @@ func (c *Core) tick(now time.Time) {
 // Next is the earliest instant at which time alone changes something; zero for
 // never.
 func (c *Core) Next() time.Time {
-	next := earlier(c.queueNext(), c.floodNext())
+	next := earlier(earlier(c.queueNext(), c.floodNext()), c.doubtAt)
 	for _, r := range c.live {
 		if !r.active() && r.state != Held {
 			continue

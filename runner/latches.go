@@ -15,6 +15,7 @@ import (
 // heard. The gateway decides about every command all the same: a latch that is
 // not known here costs a run that begins and is refused.
 type latch struct {
+	origin      string // the gateway's
 	rule        string
 	instruments []string // empty: all
 	mitigates   []string // commands that pass all the same
@@ -61,7 +62,7 @@ func (c *Core) restoreLatch(e lab.Entry) error {
 	if e.Kind == "reset/v1" {
 		c.unlatched(b.Rule)
 	} else {
-		c.latched(latch{b.Rule, b.Instruments, b.Mitigates, b.Say})
+		c.latched(latch{e.Origin, b.Rule, b.Instruments, b.Mitigates, b.Say})
 	}
 	return nil
 }
@@ -119,5 +120,5 @@ func (c *Core) sayLatch(r *run) string {
 
 // latchOf is the latch that a safety message tells of.
 func latchOf(s messages.Safety) latch {
-	return latch{s.Rule, s.Instruments, s.Mitigates, s.Say}
+	return latch{s.Origin, s.Rule, s.Instruments, s.Mitigates, s.Say}
 }

@@ -136,6 +136,9 @@ func (c *Core) Restored(now time.Time) []Action {
 	c.actions = nil
 	for _, id := range c.order {
 		r := c.runs[id]
+		if len(r.doubts) > 0 {
+			c.doubtAt = now.Add(askDoubt)
+		}
 		if r.state != Queued {
 			continue
 		}

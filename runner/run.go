@@ -53,6 +53,7 @@ type run struct {
 	leases    map[string]uint64 // instrument to fencing number
 	commands  map[string]*runCommand
 	doubts    []string
+	lost      map[string]*runCommand // doubts that this process saw begin
 	outputs   map[string]lab.Value
 	events    map[string]int     // by descriptor
 	abort     *Abort             // asked before there were leases
@@ -78,7 +79,7 @@ type runCommand struct {
 }
 
 func newRun(id, principal string, p *proposal, plan *protocols.Plan, now time.Time) *run {
-	r := &run{id: id, principal: principal, proposal: p, plan: plan, state: Queued, queued: now, priority: priorityOf(p), counts: now, tryAt: now, leases: map[string]uint64{}, commands: map[string]*runCommand{}, events: map[string]int{}, answered: map[string]bool{}}
+	r := &run{id: id, principal: principal, proposal: p, plan: plan, state: Queued, queued: now, priority: priorityOf(p), counts: now, tryAt: now, leases: map[string]uint64{}, commands: map[string]*runCommand{}, lost: map[string]*runCommand{}, events: map[string]int{}, answered: map[string]bool{}}
 	if p.NotAfter != nil {
 		r.notAfter = *p.NotAfter
 	}
@@ -370,6 +371,7 @@ func (c *Core) sendCommand(now time.Time, r *run, a DoCommand) {
 func (c *Core) commandReplied(now time.Time, e CommandReplied) {
 	r := c.byCmd[e.Command]
 	if r == nil {
+		c.heardLate(now, e)
 		return
 	}
 	cmd := r.commands[e.Command]
@@ -389,7 +391,7 @@ func (c *Core) commandReplied(now time.Time, e CommandReplied) {
 	case !e.Reply.Known && !e.Reply.Accepted && len(e.Reply.Issues) > 0:
 		c.outcomeOf(now, r, lab.Outcome{Command: e.Command, State: lab.Refused, Kind: lab.KindDenied, Issues: e.Reply.Issues, Say: e.Reply.Issues[0].Say}, lab.Ref{})
 	case !e.Reply.Known && !e.Reply.Accepted && now.After(cmd.notAfter):
-		c.outcomeOf(now, r, lab.Outcome{Command: e.Command, State: lab.NotSent, Kind: lab.KindExpired, Say: "the gateway never had it, and its time is over"}, lab.Ref{})
+		c.outcomeOf(now, r, lab.Outcome{Command: e.Command, State: lab.NotSent, Kind: lab.KindExpired, Say: neverHad}, lab.Ref{})
 	}
 }
 
@@ -398,24 +400,20 @@ func (c *Core) outcome(now time.Time, m messages.Outcome) {
 		c.outcomeOf(now, r, m.Outcome, m.Ref)
 		return
 	}
-	if r := c.runs[m.Run]; r != nil && m.Outcome.State == lab.Resolved {
-		var left []string
-		for _, id := range r.doubts {
-			if id != m.Outcome.Command {
-				left = append(left, id)
-			}
-		}
-		r.doubts = left
-	} else if r != nil && m.Outcome.State == lab.InDoubt {
-		r.doubt(m.Outcome.Command)
+	if r := c.runs[m.Run]; r != nil && (m.Outcome.State == lab.InDoubt || containsText(r.doubts, m.Outcome.Command)) {
+		c.hear(now, r, m.Outcome)
 	}
 }
 
 func (c *Core) outcomeOf(now time.Time, r *run, o lab.Outcome, ref lab.Ref) {
+	cmd := r.commands[o.Command]
 	delete(r.commands, o.Command)
 	delete(c.byCmd, o.Command)
 	if o.State == lab.InDoubt {
-		r.doubt(o.Command)
+		if cmd != nil {
+			r.lost[o.Command] = cmd
+		}
+		c.hear(now, r, o)
 	}
 	c.settleTaken(now, o)
 	if r.machine != nil {
@@ -433,7 +431,12 @@ func (c *Core) reading(now time.Time, e ReadingArrived) {
 
 // safety ends or holds the runs that a trip, a stop or a lost lease touches.
 func (c *Core) safety(now time.Time, s messages.Safety) {
+	late := c.outrun(s)
 	switch s.What {
+	case messages.SafetyState:
+		if !late {
+			c.standing(s)
+		}
 	case messages.SafetyRules:
 		c.learnRules(s.RulesHash)
 	case messages.SafetyReset:

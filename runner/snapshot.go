@@ -51,6 +51,7 @@ type runMemory struct {
 }
 
 type latchMemory struct {
+	Origin      string   `json:"origin,omitempty"`
 	Rule        string   `json:"rule"`
 	Instruments []string `json:"instruments,omitempty"`
 	Mitigates   []string `json:"mitigates,omitempty"`
@@ -93,7 +94,7 @@ func (c *Core) Snapshot(now time.Time) *Snapshot {
 		}
 	}
 	for _, l := range c.latches {
-		s.Latches = append(s.Latches, latchMemory{l.rule, slices.Clone(l.instruments), slices.Clone(l.mitigates), l.say})
+		s.Latches = append(s.Latches, latchMemory{l.origin, l.rule, slices.Clone(l.instruments), slices.Clone(l.mitigates), l.say})
 	}
 	c.stock.snapshot(s)
 	return s
@@ -153,7 +154,7 @@ func (c *Core) Recall(s *Snapshot) error {
 	c.stock.recall(s)
 	maps.Copy(c.asked, s.Asked)
 	for _, l := range s.Latches {
-		c.latched(latch{l.Rule, l.Instruments, l.Mitigates, l.Say})
+		c.latched(latch{l.Origin, l.Rule, l.Instruments, l.Mitigates, l.Say})
 	}
 	return nil
 }

@@ -271,7 +271,9 @@ func (c *checker) began() {
 // paused: the process does nothing for a while.
 func (c *checker) paused(d time.Duration) {
 	if c.up {
-		c.pausedTill = c.s.w.Now().Add(d)
+		if till := c.s.w.Now().Add(d); till.After(c.pausedTill) {
+			c.pausedTill = till
+		}
 		c.stops = nil
 	}
 }

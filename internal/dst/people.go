@@ -73,7 +73,7 @@ func (s *simulation) people(role string) (names []string) {
 // visit is what somebody does who looks in while things go wrong: sometimes
 // the right thing, sometimes something else.
 func (s *simulation) visit(r *rand.Rand) {
-	if s.w.Down() {
+	if !s.w.Awake() {
 		return
 	}
 	operator := pick(r, s.people("operator"))

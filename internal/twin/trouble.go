@@ -125,6 +125,9 @@ func (t *Twin) Start() error {
 // Down reports whether no process runs.
 func (t *Twin) Down() bool { return t.down }
 
+// Awake reports whether a process runs, and is not paused.
+func (t *Twin) Awake() bool { return !t.down && !t.clock.now.Before(t.paused) }
+
 // Replace puts other rules in the place of those that the next start reads.
 func (t *Twin) Replace(rules *safety.Rules) { t.o.Rules = rules }
 

@@ -364,9 +364,9 @@ func (t *Twin) Entries() []lab.Entry { return append([]lab.Entry(nil), t.disk.en
 func (t *Twin) Blob(hash string) []byte { return t.blobs[hash] }
 
 // Status is what the gateway says of itself now: latches, doubts, links.
-// Nobody answers while the process is down.
+// Nobody answers while the process is down or paused.
 func (t *Twin) Status() messages.Status {
-	if t.down {
+	if !t.Awake() {
 		return messages.Status{}
 	}
 	return t.gateway.status()
