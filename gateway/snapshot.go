@@ -67,7 +67,7 @@ func (c *Core) Snapshot(now time.Time) *Snapshot {
 	for _, token := range slices.Sorted(maps.Keys(c.waiting)) {
 		s.Entries = append(s.Entries, c.waiting[token].entries...)
 	}
-	s.Safety = c.engine.Memory(func(id string) bool { return open[id] })
+	s.Safety = c.engine.Memory(now, func(id string) bool { return open[id] })
 	c.since = 0
 	return s
 }

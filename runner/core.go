@@ -204,7 +204,9 @@ func (c *Core) Next() time.Time {
 		if !r.active() && r.state != Held {
 			continue
 		}
-		next = earlier(next, r.heldUntil)
+		if r.state == Held { // one that is on its way to its finally has its time behind it
+			next = earlier(next, r.heldUntil)
+		}
 		if r.machine != nil {
 			next = earlier(next, r.machine.Next())
 		}

@@ -110,9 +110,9 @@ type keptDone struct {
 	Over      time.Time            `json:"over"`
 }
 
-// Memory takes what must be known after a start, with those of the commands
-// without an end that open names.
-func (e *Engine) Memory(open func(command string) bool) *Memory {
+// Memory takes what must be known after a start at now, with those of the
+// commands without an end that open names.
+func (e *Engine) Memory(now time.Time, open func(command string) bool) *Memory {
 	m := &Memory{Order: e.order, High: e.high, Bypasses: e.Bypasses(), Settings: map[string]*keptSetting{}}
 	for _, l := range e.latches {
 		k := keptLatch{Latch: *l, Mitigated: map[string]string{}}
@@ -122,7 +122,7 @@ func (e *Engine) Memory(open func(command string) bool) *Memory {
 		m.Latches = append(m.Latches, k)
 	}
 	for _, a := range e.accounts {
-		m.Accounts = append(m.Accounts, a.keep())
+		m.Accounts = append(m.Accounts, a.keep(now))
 	}
 	for id, g := range e.guards {
 		if p := g.past; p.last != 0 || p.confirmed != 0 {
@@ -148,9 +148,10 @@ func (e *Engine) Memory(open func(command string) bool) *Memory {
 	return m
 }
 
-func (a *account) keep() keptAccount {
+func (a *account) keep(now time.Time) keptAccount {
 	k := keptAccount{Key: a.key, Exp: a.grain.exp, Floor: [2]uint64{a.floor.hi, a.floor.lo}, Evicted: a.evicted}
 	for w, l := range a.ledgers {
+		l.expire(now, a.per)
 		if l.spent == (sum{}) && a.floor == (sum{}) {
 			continue // what only commands under way count on comes back with them
 		}

@@ -213,7 +213,7 @@ func TestMemory(t *testing.T) {
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			p.step()
 		}
-		text := asJSON(t, p.engine.Memory(everything))
+		text := asJSON(t, p.engine.Memory(p.m.now, everything))
 		var mem safety.Memory
 		if err := json.Unmarshal(text, &mem); err != nil {
 			t.Fatal(err)
@@ -223,7 +223,7 @@ func TestMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		used := regexp.MustCompile(`"used":"[^"]*"`) // a sum that is counted on is in use now
-		want, got := used.ReplaceAllString(string(text), ""), used.ReplaceAllString(string(asJSON(t, again.Memory(everything))), "")
+		want, got := used.ReplaceAllString(string(text), ""), used.ReplaceAllString(string(asJSON(t, again.Memory(p.m.now, everything))), "")
 		if got != want {
 			t.Fatalf("remembered\n%s\nrecalled\n%s", want, got)
 		}
@@ -261,7 +261,7 @@ func TestMemoryOfOtherRules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := newPlay(t, l)
 		p.step()
-		mem := p.engine.Memory(func(string) bool { return true })
+		mem := p.engine.Memory(p.m.now, func(string) bool { return true })
 		mem.Accounts = append(mem.Accounts, mem.Accounts...)
 		if len(mem.Accounts) == 0 {
 			t.Skip("no rule counts")

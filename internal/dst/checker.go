@@ -37,6 +37,7 @@ type checker struct {
 	up         bool      // a process runs
 	pausedTill time.Time // it does nothing until then
 	distrusted bool      // its clock was set
+	reloaded   bool      // it has taken other rules since it began
 	failed     bool      // its journal takes nothing any more
 	failedAt   time.Time
 	newest     time.Time // of the durable entries, when the process began
@@ -176,6 +177,8 @@ func (c *checker) gatewayGets(ev gateway.Event) {
 		if k := c.commands[e.Command]; k != nil && k.state == "sent" {
 			k.state = "watched"
 		}
+	case gateway.RulesLoaded:
+		c.reloaded = true
 	case gateway.LinkUp:
 		c.instruments[e.Instrument].linked = true
 	case gateway.LinkLost:
@@ -248,7 +251,7 @@ func (c *checker) died() {
 // began: a process has read the journal. What was intended and has no outcome
 // is in doubt from now on, and what was under way stands still.
 func (c *checker) began() {
-	c.up, c.failed, c.distrusted, c.newest = true, false, false, c.last
+	c.up, c.failed, c.distrusted, c.newest, c.reloaded = true, false, false, c.last, false
 	clear(c.readings)
 	for _, k := range c.order {
 		if k.outcome == nil {

@@ -9,6 +9,7 @@ import (
 
 	"labgate/lab"
 	"labgate/messages"
+	"labgate/sim"
 )
 
 // proposals plans what agents and scientists ask for.
@@ -255,6 +256,7 @@ func (s *simulation) comeToAnEnd() error {
 func (s *simulation) help(r *rand.Rand, past time.Duration) bool {
 	operator := s.people("operator")[0]
 	s.doubts(r, operator, 1)
+	s.clearCell()
 	st := s.w.Status()
 	for _, l := range st.Latches {
 		s.ask(operator, messages.Control{Action: messages.ControlReset, Rule: l.Rule})
@@ -277,6 +279,18 @@ func (s *simulation) help(r *rand.Rand, past time.Duration) bool {
 		}
 	}
 	return over
+}
+
+// clearCell is what somebody does at the cell itself after a breakdown.
+func (s *simulation) clearCell() {
+	if s.site.lab.Instrument("cell") == nil {
+		return
+	}
+	if cell := s.w.World().Cell(); cell.State() == sim.Aborted {
+		if err := cell.Command(sim.PackClear); err != nil {
+			panic(fmt.Sprintf("dst: the cell can't be cleared: %v", err))
+		}
+	}
 }
 
 // consent is everybody's approval who may approve.

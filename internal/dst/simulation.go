@@ -29,6 +29,7 @@ type Report struct {
 	Virtual    time.Duration
 	Coverage   Coverage
 	Trace      []byte
+	Text       map[string]string // the files of the laboratory
 }
 
 // Violation is a promise that did not hold.
@@ -82,7 +83,7 @@ func Run(seed uint64, o Options) (*Report, error) {
 		return nil, fmt.Errorf("seed %d: %w", seed, err)
 	}
 	plan := s.plan()
-	rep := &Report{Seed: seed, Site: s.site.name}
+	rep := &Report{Seed: seed, Site: s.site.name, Text: s.site.text}
 	err = s.through(plan, o.Keep, rep)
 	rep.Violation, rep.Events, rep.Virtual, rep.Coverage = s.check.violation, s.n, s.w.Now().Sub(s.start), s.cover
 	if o.Trace {

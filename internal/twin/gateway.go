@@ -1,7 +1,6 @@
 package twin
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -37,23 +36,22 @@ type reply func(document any)
 
 func newGatewayPart(t *Twin) (*gatewayPart, error) {
 	name := t.o.Lab.Instruments[0].Gateway
-	core, err := gateway.New(gateway.Options{Lab: t.o.Lab, Name: name, Rules: t.o.Rules, StartBy: t.clock.Now().Add(t.o.StartWithin), Encodable: t.o.Encodable, SnapshotEvery: t.o.SnapshotEvery, MaxAnswered: t.o.SnapshotEvery})
+	newCore := func() (*gateway.Core, error) {
+		return gateway.New(gateway.Options{Lab: t.o.Lab, Name: name, Rules: t.o.Rules, StartBy: t.clock.Now().Add(t.o.StartWithin), Encodable: t.o.Encodable, SnapshotEvery: t.o.SnapshotEvery, MaxAnswered: t.o.SnapshotEvery})
+	}
+	core, err := newCore()
 	if err != nil {
 		return nil, err
 	}
 	g := &gatewayPart{t: t, core: core, name: name, boot: t.ids.New(t.clock.Now()), owners: map[string]*owner{}, seen: map[lab.PropertyID]time.Time{}, watched: watched(t.o.Rules), live: map[string]bool{}}
-	snap := t.disk.snaps["gateway"]
-	if snap.data != nil {
-		var state gateway.Snapshot
-		if err := json.Unmarshal(snap.data, &state); err != nil {
-			return nil, err
-		}
-		if err := core.Recall(&state); err != nil {
+	from, err := recall(t.disk.snaps["gateway"], core.Recall)
+	if err != nil { // of other rules, say
+		if g.core, err = newCore(); err != nil {
 			return nil, err
 		}
 	}
-	for _, e := range t.disk.entries[snap.place:] {
-		if err := core.Restore(e); err != nil {
+	for _, e := range t.disk.entries[from:] {
+		if err := g.core.Restore(e); err != nil {
 			return nil, err
 		}
 	}

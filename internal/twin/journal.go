@@ -49,6 +49,22 @@ func (j *journal) keep(part string, data []byte, place lab.Entry) {
 	})
 }
 
+// recall gives a part its snapshot, and says from where on the journal has to be
+// read. One that the part does not take is left aside.
+func recall[S any](snap snapshot, take func(*S) error) (from int, err error) {
+	if snap.data == nil {
+		return 0, nil
+	}
+	var state S
+	if err := json.Unmarshal(snap.data, &state); err != nil {
+		return 0, err
+	}
+	if err := take(&state); err != nil {
+		return 0, err
+	}
+	return snap.place, nil
+}
+
 // seen is the entry with a key; nil: there is none.
 func (j *journal) seen(key string) *lab.Entry {
 	if n := j.keys[key]; n > 0 {

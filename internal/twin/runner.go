@@ -29,25 +29,21 @@ type runnerPart struct {
 const askWithin = 2 * time.Second // for the gateway to answer
 
 func newRunnerPart(t *Twin) (*runnerPart, error) {
-	core := runner.New(runner.Options{Lab: t.o.Lab, Classes: t.o.Classes, Library: t.o.Library, Principals: t.o.Principals,
-		RulesHash: t.o.Rules.Hash, Preflight: t.preflight(t.o.Rules), IDs: &t.ids, Approvals: t.o.Approvals,
-		SnapshotEvery: t.o.SnapshotEvery, MaxAnswered: t.o.SnapshotEvery, MaxQueue: t.o.MaxQueue, MaxQueueEach: t.o.MaxQueueEach})
-	r := &runnerPart{t: t, core: core, boot: t.ids.New(t.clock.Now())}
-	snap := t.disk.snaps["runner"]
-	if snap.data != nil {
-		var state runner.Snapshot
-		if err := json.Unmarshal(snap.data, &state); err != nil {
-			return nil, err
-		}
-		if err := core.Recall(&state); err != nil {
-			return nil, err
-		}
+	newCore := func() *runner.Core {
+		return runner.New(runner.Options{Lab: t.o.Lab, Classes: t.o.Classes, Library: t.o.Library, Principals: t.o.Principals,
+			RulesHash: t.o.Rules.Hash, Preflight: t.preflight(t.o.Rules), IDs: &t.ids, Approvals: t.o.Approvals,
+			SnapshotEvery: t.o.SnapshotEvery, MaxAnswered: t.o.SnapshotEvery, MaxQueue: t.o.MaxQueue, MaxQueueEach: t.o.MaxQueueEach})
+	}
+	r := &runnerPart{t: t, core: newCore(), boot: t.ids.New(t.clock.Now())}
+	from, err := recall(t.disk.snaps["runner"], r.core.Recall)
+	if err != nil {
+		r.core = newCore()
 	}
 	for n, e := range t.disk.entries {
-		if n < snap.place && e.Origin == "runner" {
+		if n < from && e.Origin == "runner" {
 			continue // it is in the snapshot
 		}
-		if err := core.Restore(e); err != nil {
+		if err := r.core.Restore(e); err != nil {
 			return nil, err
 		}
 	}
