@@ -56,12 +56,14 @@ type intent struct {
 	Epoch     uint64               `json:"epoch"`
 	Hash      string               `json:"hash"` // of the command's bytes
 	Before    map[string]lab.Value `json:"before,omitempty"`
+	// Moves are the distances that rules count, from what was in force then.
+	Moves map[string]lab.Quantity `json:"moves,omitempty"`
 }
 
 func (c *Core) intentBody(cmd *command) intent {
 	h := cmd.Hash()
 	b := intent{Component: cmd.Target.Component, Name: cmd.Target.Command, Args: cmd.Args, Campaign: cmd.Campaign, Lease: cmd.Lease, NotAfter: cmd.NotAfter,
-		Epoch: cmd.epoch, Hash: fmt.Sprintf("%x", h), Before: map[string]lab.Value{}}
+		Epoch: cmd.epoch, Hash: fmt.Sprintf("%x", h), Before: map[string]lab.Value{}, Moves: c.engine.Moves(cmd.ID)}
 	for i, p := range cmd.spec.class.Properties {
 		if r := cmd.before[i]; r.Value.Usable() {
 			b.Before[p.Name] = r.Value

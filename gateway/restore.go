@@ -84,6 +84,7 @@ func (c *Core) restoreIntent(e lab.Entry) error {
 	c.addDoubt(&doubt{cmd: cmd, since: e.Time, say: "the gateway went down before its outcome was known"})
 	c.restored.intents[cmd.ID] = &cmd
 	c.engine.Remember(e.Time, &cmd)
+	c.engine.Moved(cmd.ID, b.Moves)
 	if !c.restored.recalling { // a snapshot knows
 		c.engine.Mitigated(cmd.Target, cmd.ID)
 	}
@@ -278,6 +279,9 @@ func (c *Core) restoredDoubts(now time.Time) {
 			c.counted(now, &d.cmd, &o, safety.MaybeDone)
 		}
 		c.answered[id] = &o
+		if o.State != lab.InDoubt { // not told before it is durable
+			c.answered[id] = &lab.Outcome{Command: id, State: lab.InDoubt, Kind: o.Kind, Say: d.say, Started: o.Started, Ended: now}
+		}
 		k := c.known[id]
 		en := c.entry(now, "outcome/v1", &command{Command: d.cmd}, outcomeBody{o, hex.EncodeToString(k.content[:]), endNames[safety.MaybeDone]})
 		en.Key = outcomeKey + id
@@ -296,6 +300,7 @@ func (c *Core) restoredDoubts(now time.Time) {
 			if i < len(refs) {
 				m.Ref = refs[i]
 			}
+			c.answered[m.Outcome.Command] = &m.Outcome
 			c.do(Publish{m})
 		}
 	}, entries...)

@@ -2,6 +2,7 @@ package safety
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"labgate/lab"
@@ -174,6 +175,51 @@ func (e *Engine) Remember(at time.Time, cmd *lab.Command) {
 	e.flights[f.id] = f
 	e.charge(at, f)
 	e.reserve(f)
+}
+
+// Moves are the distances that a command under way counts for, by what they are
+// counted on: from what was in force when it was decided, which a restart can't
+// tell from the journal.
+func (e *Engine) Moves(command string) map[string]lab.Quantity {
+	var moves map[string]lab.Quantity
+	if f := e.flights[command]; f != nil {
+		for _, c := range f.charges {
+			if name, is := c.acct.distance(); is {
+				if moves == nil {
+					moves = map[string]lab.Quantity{}
+				}
+				moves[name] = c.acct.grain.quantity(c.n)
+			}
+		}
+	}
+	return moves
+}
+
+// Moved puts the distances of a remembered command in the place of those that
+// Remember took for the worst. What is no distance stays as it is.
+func (e *Engine) Moved(command string, moves map[string]lab.Quantity) {
+	f := e.flights[command]
+	if f == nil {
+		return
+	}
+	for i := range f.charges {
+		c := &f.charges[i]
+		name, is := c.acct.distance()
+		q, known := moves[name]
+		if !is || !known || q.Unit.Dim() != c.acct.grain.unit.Dim() {
+			continue
+		}
+		if _, n, ok := c.acct.grain.of(q); ok && n >= 0 {
+			c.led.open.sub(c.n)
+			c.n = n
+			c.led.open.add(n)
+		}
+	}
+}
+
+// distance names an account of distances.
+func (a *account) distance() (name string, is bool) {
+	return strings.ReplaceAll(a.key, "\x00", " of "), strings.HasPrefix(a.key, "change ")
 }
 
 // charge works out what a restored command counts for.
