@@ -190,8 +190,8 @@ func (c *Core) intended(now time.Time, cmd *command, permit *safety.Permit, err 
 		c.finish(now, cmd, *cmd.cancel)
 	case c.poisoned != nil:
 		c.finish(now, cmd, lab.Outcome{State: lab.NotSent, Kind: lab.KindUnavailable, Say: "the journal failed"})
-	case c.badClock != "" && cmd.spec.Effect != lab.Safe:
-		c.finish(now, cmd, lab.Outcome{State: lab.NotSent, Kind: lab.KindExpired, Say: "the clock can't be trusted: " + c.badClock})
+	case cmd.spec.Effect != lab.Safe && c.clockProblem(now) != "":
+		c.finish(now, cmd, lab.Outcome{State: lab.NotSent, Kind: lab.KindExpired, Say: c.clockProblem(now)})
 	default:
 		cmd.phase = sending
 		c.timers.set(&cmd.timer, now.Add(max(sendWithin, c.patience)))

@@ -85,8 +85,8 @@ func (c *checker) madeAgain() {
 	again := gw.Snapshot(now)
 	c.same("the runner", text(runs), text(core.Snapshot(now)))
 	c.same("the latches", text(live.Safety.Latches), text(again.Safety.Latches))
-	if c.reloaded {
-		return // the sums of a rule that came later begin with what was known then
+	if c.reloaded || s.clockWasOff {
+		return // the sums of a rule that came later begin with what was known then; those of a time that was not go by it
 	}
 	c.same("the accounts of the rules", unused(text(live.Safety.Accounts)), unused(text(again.Safety.Accounts)))
 }

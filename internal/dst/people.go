@@ -261,7 +261,7 @@ func (s *simulation) help(r *rand.Rand, past time.Duration) bool {
 	for _, l := range st.Latches {
 		s.ask(operator, messages.Control{Action: messages.ControlReset, Rule: l.Rule})
 	}
-	over := len(st.InDoubt)+len(st.Unsettled)+len(st.Latches) == 0 && st.Ready && s.check.allAnswered()
+	over := len(st.InDoubt)+len(st.Unsettled) == 0 && len(st.Latches) == standing(st) && st.Ready && s.check.allAnswered()
 	for _, run := range s.w.Runs() {
 		if run.Ended != nil {
 			continue
@@ -279,6 +279,16 @@ func (s *simulation) help(r *rand.Rand, past time.Duration) bool {
 		}
 	}
 	return over
+}
+
+// standing counts the latches whose cause is there still: no reset is due.
+func standing(st messages.Status) (n int) {
+	for _, t := range st.Trips {
+		if !t.Healthy {
+			n++
+		}
+	}
+	return n
 }
 
 // clearCell is what somebody does at the cell itself after a breakdown.

@@ -189,7 +189,7 @@ func slowDisk(_ *simulation, r *rand.Rand) happening {
 }
 
 func (s *simulation) setClock(off time.Duration) {
-	s.off = off
+	s.off, s.clockWasOff = off, s.clockWasOff || off != 0
 	s.w.SetClock(off)
 }
 

@@ -61,14 +61,15 @@ type simulation struct {
 	rand  *rand.Rand // of what happens by itself; happenings have their own
 	ids   int
 
-	weather weather
-	disk    disk
-	kill    *trigger // when it fires, the process dies
-	killed  *trigger // it has fired
-	off     time.Duration
-	faults  map[string]int // switches of the world that are on, and how often
-	happens map[string]int // by kind: how many of it are under way, for the coverage
-	calm    bool           // nothing goes wrong any more
+	weather     weather
+	disk        disk
+	kill        *trigger // when it fires, the process dies
+	killed      *trigger // it has fired
+	off         time.Duration
+	clockWasOff bool
+	faults      map[string]int // switches of the world that are on, and how often
+	happens     map[string]int // by kind: how many of it are under way, for the coverage
+	calm        bool           // nothing goes wrong any more
 
 	check *checker
 	cover Coverage
