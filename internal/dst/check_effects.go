@@ -36,7 +36,6 @@ func (c *checker) sends(a gateway.Send) {
 		return
 	}
 	c.mayMove(k, in)
-	c.checkSentinels(k)
 }
 
 // mayMove holds an effect against what bars effects.

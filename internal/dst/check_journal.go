@@ -49,13 +49,16 @@ func (c *checker) written(w twin.Written) {
 		c.parse(e, &b)
 		c.byPerson(e, e.Principal, "resets "+b.Rule)
 		delete(c.latches, b.Rule)
+		delete(c.oracle.tripped, b.Rule)
+		delete(c.oracle.triggers, b.Rule)
 	case "bypass/v1":
 		c.byPerson(e, e.Principal, "sets a rule aside")
 	case "rules/v1":
 		var b struct{ Hash string }
 		c.parse(e, &b)
-		if b.Hash != "" {
-			c.hash = b.Hash
+		if b.Hash != "" && b.Hash != c.hash {
+			c.hash, c.otherRules = b.Hash, c.seq > 1
+			c.oracle.again(false)
 		}
 	default:
 		c.ofRun(e)

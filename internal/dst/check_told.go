@@ -141,7 +141,7 @@ func (c *checker) stopAsked(e gateway.StopAsked) {
 // that it did not.
 func (c *checker) stopDue(s *stop) {
 	in := c.instruments[s.instrument]
-	if !in.stopSeen.Before(s.at) || !c.now.Before(c.pausedTill) && c.now.Sub(c.pausedTill) < 2*stopBound {
+	if !in.stopSeen.Before(s.at.Add(-stopBound)) || !c.now.Before(c.pausedTill) && c.now.Sub(c.pausedTill) < 2*stopBound {
 		return
 	}
 	if c.s.troubled(s.instrument) || !in.faulty.Before(s.at.Add(-stopBound)) {

@@ -38,6 +38,7 @@ type checker struct {
 	pausedTill time.Time // it does nothing until then
 	distrusted bool      // its clock was set
 	reloaded   bool      // it has taken other rules since it began
+	otherRules bool      // rules have changed, ever
 	failed     bool      // its journal takes nothing any more
 	failedAt   time.Time
 	newest     time.Time // of the durable entries, when the process began
@@ -46,6 +47,7 @@ type checker struct {
 	proposals map[string]*proposal           // by principal and bytes
 	inline    map[string]*protocols.Protocol // that proposals brought, by hash
 	asked     map[string]asked               // by id: control messages and approvals
+	oracle    *oracle
 	stops     []*stop
 	alarms    []alarm
 }
@@ -122,6 +124,7 @@ type alarm struct {
 func newChecker(s *simulation) *checker {
 	c := &checker{s: s, keys: map[string]bool{}, commands: map[string]*command{}, instruments: map[string]*instrument{}, runs: map[string]*run{}, latches: map[string]*safety.Latch{},
 		readings: map[lab.PropertyID]lab.Reading{}, proposals: map[string]*proposal{}, inline: map[string]*protocols.Protocol{}, asked: map[string]asked{}, up: true, hash: s.site.rules.Hash}
+	c.oracle = newOracle(c)
 	for _, in := range s.site.lab.Instruments {
 		c.instruments[in.Name] = &instrument{Instrument: *in}
 	}
@@ -191,10 +194,13 @@ func (c *checker) gatewayGets(ev gateway.Event) {
 		c.stopAsked(e)
 	}
 	c.overdue()
+	c.oracle.looks()
 }
 
 func (c *checker) gatewayDoes(a gateway.Action) {
 	switch a := a.(type) {
+	case gateway.Append:
+		c.oracle.decided(a.Entries)
 	case gateway.Send:
 		c.sends(a)
 	case gateway.Publish:
@@ -269,6 +275,10 @@ func (c *checker) began() {
 	for _, in := range c.instruments {
 		in.asked = time.Time{}
 	}
+	if h := c.s.w.Rules().Hash; h != c.hash {
+		c.hash, c.otherRules = h, true
+	}
+	c.oracle.again(true)
 }
 
 // paused: the process does nothing for a while.

@@ -111,6 +111,7 @@ func newSimulation(seed uint64, o Options) (*simulation, error) {
 		return nil, err
 	}
 	s.start = s.w.Now()
+	s.check.oracle.began = s.start
 	return s, nil
 }
 

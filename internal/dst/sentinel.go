@@ -1,3 +1,0 @@
-package dst
-
-func (c *checker) checkSentinels(k *command) {}
