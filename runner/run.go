@@ -421,7 +421,18 @@ func (c *Core) outcomeOf(now time.Time, r *run, o lab.Outcome, ref lab.Ref) {
 	}
 }
 
+// reading takes a value that came as JSON, where a word of an enumeration is a
+// text like any other. One that is not of its property's type says nothing.
 func (c *Core) reading(now time.Time, e ReadingArrived) {
+	spec := c.o.Lab.PropertySpec(e.ID)
+	if spec == nil {
+		return
+	}
+	if v, err := spec.Type.Conform(e.Reading.Value); err == nil {
+		e.Reading.Value = v
+	} else {
+		e.Reading.Value, e.Reading.Quality = lab.Value{}, lab.Bad
+	}
 	for _, r := range c.live {
 		if r.machine != nil && r.active() && r.machine.Wants(e.ID) {
 			c.stepMachine(now, r, ReadingCame(e))

@@ -29,6 +29,8 @@ type oracle struct {
 type condition struct {
 	known                         bool // it ever was, since the process began
 	trueSince, badSince, goodFrom time.Time
+	due                           time.Time // when it was to trip; zero: it is not
+	why                           string
 	at                            expr.Truth
 }
 
@@ -36,7 +38,10 @@ type condition struct {
 var farAhead = time.Date(3000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // late is how much later than its time something may be done.
-const late = 1500 * time.Millisecond
+const (
+	late = 500 * time.Millisecond
+	soon = 50 * time.Millisecond // how exactly times are known here
+)
 
 func newOracle(c *checker) *oracle {
 	o := &oracle{c: c, rules: map[string]*safety.Rules{}, bypassed: map[string]time.Time{}, tripped: map[string]bool{}, triggers: map[string]*condition{}, began: farAhead}
@@ -300,14 +305,26 @@ func (o *oracle) look(rules *safety.Rules, r *safety.Rule) {
 	case truth == expr.True && t.trueSince.IsZero():
 		t.trueSince = now
 	}
+	o.demand(r, t)
+}
+
+// demand breaks a promise where a trip that was due has not come with the next
+// events.
+func (o *oracle) demand(r *safety.Rule, t *condition) {
+	now := o.c.now
 	if o.tripped[r.ID] || o.asideNow(r.ID) || now.Sub(o.c.pausedTill) < late {
+		t.due = time.Time{}
 		return
 	}
-	if truth == expr.True && now.Sub(t.trueSince) > r.OnDelay+late {
-		o.c.breaks("S6", "%s has been true for %s, and does not trip: %s", r.ID, now.Sub(t.trueSince), when.Source().Text)
+	if !t.due.IsZero() && now.Sub(t.due) > late {
+		o.c.breaks("S6", "%s was to trip %s ago, being %s, and has not: %s", r.ID, now.Sub(t.due), t.why, r.Formulas()[0].Program.Source().Text)
 	}
-	if truth == expr.Unknown && !t.badSince.IsZero() && now.Sub(t.badSince) > r.UnknownFor+late {
-		o.c.breaks("S6", "%s has been unknown for %s, its grace is %s, and it does not trip: %s", r.ID, now.Sub(t.badSince), r.UnknownFor, when.Source().Text)
+	switch {
+	case !t.due.IsZero():
+	case t.at == expr.True && now.Sub(t.trueSince) > r.OnDelay+soon:
+		t.due, t.why = now, "true"
+	case t.at == expr.Unknown && !t.badSince.IsZero() && now.Sub(t.badSince) > r.UnknownFor+soon:
+		t.due, t.why = now, "unknown"
 	}
 }
 

@@ -26,6 +26,7 @@ type Report struct {
 	Happenings []string   // what was let happen, in words, in order
 	Violation  *Violation // nil: every promise held
 	Events     int
+	Print      uint64 // the same where everything happened at the same moments
 	Virtual    time.Duration
 	Coverage   Coverage
 	Trace      []byte
@@ -73,7 +74,8 @@ type simulation struct {
 
 	check *checker
 	cover Coverage
-	n     int // events
+	n     int    // events
+	print uint64 // of the moments, to tell two runs apart
 }
 
 // Run runs one seed. An error means that the simulation itself failed; a broken
@@ -86,7 +88,7 @@ func Run(seed uint64, o Options) (*Report, error) {
 	plan := s.plan()
 	rep := &Report{Seed: seed, Site: s.site.name, Text: s.site.text}
 	err = s.through(plan, o.Keep, rep)
-	rep.Violation, rep.Events, rep.Virtual, rep.Coverage = s.check.violation, s.n, s.w.Now().Sub(s.start), s.cover
+	rep.Print, rep.Violation, rep.Events, rep.Virtual, rep.Coverage = s.print, s.check.violation, s.n, s.w.Now().Sub(s.start), s.cover
 	if o.Trace {
 		rep.Trace = s.w.Trace()
 	}
@@ -172,6 +174,7 @@ func (s *simulation) interrupted(*twin.Twin) bool {
 
 // watch is told of everything, and tells the checker.
 func (s *simulation) watch(m twin.Moment) {
+	s.print = (s.print ^ uint64(m.At.UnixNano()) ^ uint64(len(m.Part))) * 1099511628211
 	if s.kill != nil && s.kill.fires(m) {
 		s.kill, s.killed = nil, s.kill
 	}
