@@ -122,6 +122,7 @@ func newKillLab(t *testing.T, exe string) *killLab {
 		t.Fatal(err)
 	}
 	l.startSim()
+	l.audited()
 	return l
 }
 

@@ -309,6 +309,7 @@ func startLab(t testing.TB) *twoProcesses {
 	l := &twoProcesses{TB: t, lab: benchLab(t), data: tempDir(t)}
 	l.startSim()
 	l.startServe()
+	l.audited()
 	return l
 }
 

@@ -18,6 +18,7 @@ import (
 // believes none of the cores.
 type checker struct {
 	s         *simulation
+	blind     bool       // there is only a journal: nobody saw what reached the instruments
 	violation *Violation // the first one
 	now       time.Time  // of the moment that is looked at
 	wall      time.Time  // what the process takes it for
@@ -48,6 +49,7 @@ type checker struct {
 	inline    map[string]*protocols.Protocol // that proposals brought, by hash
 	asked     map[string]asked               // by id: control messages and approvals
 	oracle    *oracle
+	orders    map[string]int // safe commands of the lane, by instrument
 	stops     []*stop
 	alarms    []alarm
 }
@@ -123,7 +125,7 @@ type alarm struct {
 
 func newChecker(s *simulation) *checker {
 	c := &checker{s: s, keys: map[string]bool{}, commands: map[string]*command{}, instruments: map[string]*instrument{}, runs: map[string]*run{}, latches: map[string]*safety.Latch{},
-		readings: map[lab.PropertyID]lab.Reading{}, proposals: map[string]*proposal{}, inline: map[string]*protocols.Protocol{}, asked: map[string]asked{}, up: true, hash: s.site.rules.Hash}
+		readings: map[lab.PropertyID]lab.Reading{}, orders: map[string]int{}, proposals: map[string]*proposal{}, inline: map[string]*protocols.Protocol{}, asked: map[string]asked{}, up: true, hash: s.site.rules.Hash}
 	c.oracle = newOracle(c)
 	for _, in := range s.site.lab.Instruments {
 		c.instruments[in.Name] = &instrument{Instrument: *in}
@@ -134,7 +136,7 @@ func newChecker(s *simulation) *checker {
 // breaks records the first promise that is broken.
 func (c *checker) breaks(promise, format string, args ...any) {
 	if c.violation == nil {
-		c.violation = &Violation{promise, c.s.w.Now().Sub(c.s.start), fmt.Sprintf(format, args...)}
+		c.violation = &Violation{promise, c.now.Sub(c.s.start), fmt.Sprintf(format, args...)}
 	}
 }
 
@@ -173,6 +175,9 @@ func (c *checker) gatewayGets(ev gateway.Event) {
 	case gateway.Asked:
 		k := c.command(e.Command)
 		k.finally = k.finally || e.Finally
+		if r := c.runs[e.Command.Run]; r != nil && e.Finally && r.state != "ended" {
+			r.state = "ending"
+		}
 		if k.state == "" {
 			k.state = "asked"
 		}
@@ -269,9 +274,7 @@ func (c *checker) began() {
 			k.state = "" // it may come again
 		}
 	}
-	for _, r := range c.runs {
-		r.asleep = r.state == "running" || r.state == "held"
-	}
+	c.restarted()
 	for _, in := range c.instruments {
 		in.asked = time.Time{}
 	}
@@ -279,6 +282,13 @@ func (c *checker) began() {
 		c.hash, c.otherRules = h, true
 	}
 	c.oracle.again(true)
+}
+
+// restarted: what was under way stands still.
+func (c *checker) restarted() {
+	for _, r := range c.runs {
+		r.asleep = r.state == "running" || r.state == "held" || r.state == "ending"
+	}
 }
 
 // paused: the process does nothing for a while.

@@ -214,7 +214,7 @@ func (s *simulation) bypass(r *rand.Rand) {
 // ask sends a control message of a principal.
 func (s *simulation) ask(who string, c messages.Control) {
 	c.ID, c.Reason = s.id("control"), "seen"
-	s.cover.happened("asked: " + c.Action)
+	s.cover.met("asked: "+c.Action, s)
 	s.check.asking(who, c)
 	s.w.Control(who, c)
 }

@@ -84,7 +84,7 @@ func (s *simulation) die() {
 	if s.w.Down() {
 		return
 	}
-	s.cover.met("kill", s)
+	s.cover.met("killed", s)
 	s.w.Kill()
 	s.w.At(t.down, "the process starts again", func() { s.rise(t.then) })
 }
@@ -112,7 +112,6 @@ func pause(_ *simulation, r *rand.Rand) happening {
 		d = between(r, 10*time.Second, 45*time.Second) // past every lease
 	}
 	return happening{kind: "pause", say: fmt.Sprintf("the process does nothing for %s", d.Round(time.Millisecond)), do: func(s *simulation, _ *rand.Rand) {
-		s.cover.met("pause", s)
 		s.w.Pause(d)
 		s.check.paused(d)
 	}}
@@ -124,7 +123,6 @@ func otherRules(s *simulation, r *rand.Rand) happening {
 	}
 	n := r.IntN(len(s.site.reloads))
 	return happening{kind: "other rules", say: fmt.Sprintf("the process is killed, and finds another rules file (%d) when it is back", n), do: func(s *simulation, _ *rand.Rand) {
-		s.cover.met("other rules", s)
 		s.w.Replace(s.site.reloads[n])
 		s.dieNow()
 	}}
@@ -133,13 +131,11 @@ func otherRules(s *simulation, r *rand.Rand) happening {
 func reload(s *simulation, r *rand.Rand) happening {
 	if len(s.site.reloads) == 0 || chance(r, 1, 6) {
 		return happening{kind: "reload", say: "a broken rules file is read", do: func(s *simulation, _ *rand.Rand) {
-			s.cover.met("reload", s)
 			s.w.Reload(nil, errors.New("line 3: this is no rule"))
 		}}
 	}
 	n := r.IntN(len(s.site.reloads))
 	return happening{kind: "reload", say: fmt.Sprintf("another rules file (%d) is read", n), do: func(s *simulation, _ *rand.Rand) {
-		s.cover.met("reload", s)
 		s.w.Reload(s.site.reloads[n], nil)
 	}}
 }
@@ -200,7 +196,6 @@ func clockStep(_ *simulation, r *rand.Rand) happening {
 	}
 	back := between(r, time.Second, 20*time.Second)
 	return happening{kind: "clock step", say: fmt.Sprintf("the clock is set by %s; a person restarts after %s", by.Round(time.Millisecond), back.Round(time.Millisecond)), do: func(s *simulation, _ *rand.Rand) {
-		s.cover.met("clock step", s)
 		s.setClock(s.off + by)
 		s.w.At(back, "a person looks at the clock", func() {
 			if s.check.distrusted && !s.w.Down() {

@@ -24,6 +24,7 @@ type Report struct {
 	Seed       uint64
 	Site       string
 	Happenings []string   // what was let happen, in words, in order
+	numbers    []int      // of them
 	Violation  *Violation // nil: every promise held
 	Events     int
 	Print      uint64 // the same where everything happened at the same moments
@@ -142,7 +143,8 @@ func (s *simulation) through(plan []happening, keep []int, rep *Report) error {
 			return err
 		}
 		rep.Happenings = append(rep.Happenings, fmt.Sprintf("%3d. %6.2f s  %s", n, s.w.Now().Sub(s.start).Seconds(), h.say))
-		s.cover.happened(h.kind)
+		rep.numbers = append(rep.numbers, n)
+		s.cover.met(h.kind, s)
 		h.do(s, draw(s.seed, 1000+uint64(n)))
 	}
 	if err := s.pass(trouble - s.w.Now().Sub(s.start)); err != nil || s.check.violation != nil {

@@ -50,7 +50,6 @@ func (s *simulation) fault(in, name string, on bool, args map[string]float64) {
 func reboot(s *simulation, r *rand.Rand) happening {
 	in := pick(r, s.site.lab.Names())
 	return happening{kind: "reboot", say: in + " loses its power for a moment", do: func(s *simulation, _ *rand.Rand) {
-		s.cover.met("reboot", s)
 		s.check.faulty(in)
 		s.w.World().Reboot(in)
 	}}
@@ -97,7 +96,6 @@ func pressStop(s *simulation, r *rand.Rand) happening {
 		if s.w.Down() {
 			return
 		}
-		s.cover.met("stop", s)
 		s.w.Stop(in)
 	}}
 }
