@@ -51,12 +51,13 @@ var rows = map[string]row{
 		why: "files become the vocabulary; they come as an fs.FS"},
 	"sim":             {pure: true, ours: []string{"lab"}, why: "the world knows nothing of Labgate, so that its count of effects is a witness"},
 	"internal/strict": {pure: true, ours: []string{"lab"}, third: []string{"go.yaml.in/yaml/v3"}, why: "bytes to positioned nodes"},
-	"internal/twin": {pure: true, ours: []string{"lab", "messages", "protocols", "gateway", "runner", "safety", "safety/preflight", "sim", "drivers", "drivers/memory"},
+	"internal/twin": {pure: true, ours: []string{"lab", "messages", "protocols", "gateway", "runner", "safety", "safety/preflight", "sim", "drivers", "drivers/memory", "internal/journal/chain"},
 		why: "the cores, the engine and the world in virtual time"},
 	"internal/dst": {ours: []string{"lab", "lab/expr", "lab/frame", "messages", "protocols", "gateway", "runner", "safety", "safety/preflight", "sim", "configs", "internal/twin"},
 		why: "the twin in a world where everything goes wrong; not pure: its randomness is a seeded generator of its own"},
 	"internal/rulecases": {pure: true, ours: []string{"lab", "lab/expr", "messages", "gateway", "safety", "internal/strict"},
 		why: "the gateway's core over scripted readings: rule cases need no world, no plan and no wire"},
+	"internal/journal/chain": {pure: true, ours: []string{"lab"}, third: []string{"github.com/gowebpki/jcs"}, why: "what an entry's bytes and hash are is the same for the journal, the twin and whoever checks an export"},
 	"internal/mailbox": {pure: true, why: "a queue in memory"},
 
 	// The shells.
@@ -66,7 +67,7 @@ var rows = map[string]row{
 		why: "the runner's shell; it reaches gateways by messages only"},
 	"internal/bus": {ours: []string{"lab"}, third: []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/nats-io/nkeys"},
 		why: "NATS, and nothing else knows that it is NATS"},
-	"internal/journal": {ours: []string{"internal/failpoint", "internal/mailbox", "lab"}, third: []string{"github.com/mattn/go-sqlite3", "github.com/gowebpki/jcs", "github.com/nats-io/nkeys"},
+	"internal/journal": {ours: []string{"internal/failpoint", "internal/journal/chain", "internal/mailbox", "lab"}, third: []string{"github.com/mattn/go-sqlite3", "github.com/nats-io/nkeys"},
 		why: "SQLite, and nothing else knows that it is SQLite; nkeys: checkpoints are signed by the station's key"},
 	"internal/failpoint": {why: "moments at which a test kills the process; nothing at all in an ordinary build"},
 	"internal/wall":      {third: []string{"github.com/oklog/ulid/v2"}, why: "the real clock and real ids"},

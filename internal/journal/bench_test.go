@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"testing"
 
+	"labgate/internal/journal/chain"
 	"labgate/lab"
 )
 
@@ -67,7 +68,7 @@ func BenchmarkFloor(b *testing.B) {
 	if err := create(b.Context(), db, "demo"); err != nil {
 		b.Fatal(err)
 	}
-	row, err := Canonical(entry(1))
+	row, err := chain.Canonical(entry(1))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -86,7 +87,7 @@ func BenchmarkFloor(b *testing.B) {
 func BenchmarkCanonical(b *testing.B) {
 	e := entry(1)
 	for b.Loop() {
-		if _, err := Canonical(e); err != nil {
+		if _, err := chain.Canonical(e); err != nil {
 			b.Fatal(err)
 		}
 	}

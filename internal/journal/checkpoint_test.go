@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nkeys"
 
+	"labgate/internal/journal/chain"
 	"labgate/lab"
 )
 
@@ -153,7 +154,7 @@ func TestCheckpointForged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, _ := follow(lab.Ref{Hash: genesis("demo")}, rows[0].json)
+		r, _ := chain.Follow(lab.Ref{Hash: genesis("demo")}, rows[0].json)
 		return r
 	}()
 	for name, c := range map[string]struct {

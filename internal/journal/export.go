@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 
+	"labgate/internal/journal/chain"
 	"labgate/lab"
 )
 
@@ -99,7 +100,7 @@ type chainCheck struct {
 
 // next takes the entry that follows, and reports whether it does.
 func (c *chainCheck) next(seq uint64, hash string, row []byte) bool {
-	sum := chain(c.Head, row)
+	sum := chain.Sum(c.Head, row)
 	switch {
 	case seq != c.Entries+1:
 		c.Problem = fmt.Sprintf("entry %d is missing", c.Entries+1)

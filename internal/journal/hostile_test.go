@@ -16,6 +16,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"labgate/internal/journal/chain"
 	"labgate/lab"
 )
 
@@ -517,7 +518,7 @@ func TestRewrittenEnd(t *testing.T) {
 	mustAppend(t, j, entry(1), entry(2))
 	bad := copyDir(t, dir)
 	before := j.Head()
-	other, err := Canonical(entry(9))
+	other, err := chain.Canonical(entry(9))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -529,7 +530,7 @@ func TestRewrittenEnd(t *testing.T) {
 	if err := db.QueryRow(`SELECT lower(hex(hash)) FROM entries WHERE seq = 1`).Scan(&first); err != nil {
 		t.Fatal(err)
 	}
-	sum := chain(first, other)
+	sum := chain.Sum(first, other)
 	if _, err := db.Exec(`UPDATE entries SET hash = ?, json = ? WHERE seq = 2`, sum[:], string(other)); err != nil {
 		t.Fatal(err)
 	}

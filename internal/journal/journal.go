@@ -24,6 +24,7 @@ import (
 
 	_ "github.com/mattn/go-sqlite3" // the "sqlite3" driver
 
+	"labgate/internal/journal/chain"
 	"labgate/lab"
 )
 
@@ -39,7 +40,7 @@ const (
 
 // Limits.
 const (
-	MaxEntry   = 2 << 20               // bytes of one entry as canonical JSON; larger values lie beside the journal
+	MaxEntry   = chain.MaxEntry        // bytes of one entry as canonical JSON; larger values lie beside the journal
 	noteWithin = 50 * time.Millisecond // a note that no Append takes along waits no longer
 	maxWaiting = 1024                  // Appends at a time; more wait for their turn
 	maxNotes   = 100_000               // notes that wait; more mean that the disk has stopped

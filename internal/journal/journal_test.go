@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"labgate/internal/journal/chain"
 	"labgate/lab"
 )
 
@@ -143,7 +144,7 @@ func normal(b json.RawMessage) json.RawMessage {
 	if b == nil {
 		return nil
 	}
-	c, err := canonical(b)
+	c, err := chain.Form(b)
 	if err != nil {
 		return b
 	}
@@ -228,7 +229,7 @@ func TestBadEntries(t *testing.T) {
 		"too small a number":  func(e *lab.Entry) { e.Body = json.RawMessage(`1e-400`) },
 		"half a surrogate":    func(e *lab.Entry) { e.Body = json.RawMessage(`"\ud800"`) },
 		"too large":           func(e *lab.Entry) { e.Body = json.RawMessage(`"` + strings.Repeat("x", MaxEntry) + `"`) },
-		"nested too deep":     func(e *lab.Entry) { e.Body = nested(maxDepth) }, // the entry itself is a level
+		"nested too deep":     func(e *lab.Entry) { e.Body = nested(chain.MaxDepth) }, // the entry itself is a level
 		"deeper than SQLite":  func(e *lab.Entry) { e.Body = nested(2000) },
 		"a year beyond 9999":  func(e *lab.Entry) { e.Time = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
 		"too many other data": func(e *lab.Entry) { e.Samples = []string{strings.Repeat("x", MaxEntry)} },
@@ -253,7 +254,7 @@ func TestDeepestEntry(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir)
 	e := keyed(1, "deep")
-	e.Body = nested(maxDepth - 1)
+	e.Body = nested(chain.MaxDepth - 1)
 	mustAppend(t, j, e)
 	if _, got, ok, err := j.Seen(t.Context(), "deep"); !ok || err != nil || string(got.Body) != string(e.Body) {
 		t.Errorf("%s, %v, %v", got.Body, ok, err)

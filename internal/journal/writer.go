@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"github.com/mattn/go-sqlite3"
 
 	"labgate/internal/failpoint"
+	"labgate/internal/journal/chain"
 	"labgate/lab"
 )
 
@@ -358,7 +358,7 @@ func (w *writer) insertAtOnce(group []request, results []result, head lab.Ref) (
 	for i, r := range group {
 		for _, x := range r.rows {
 			var sum [sha256.Size]byte
-			after, sum = follow(after, x.json)
+			after, sum = chain.Follow(after, x.json)
 			refs[i] = append(refs[i], after)
 			args = append(args, after.Seq, sum[:], string(x.json))
 		}
@@ -374,12 +374,6 @@ func (w *writer) insertAtOnce(group []request, results []result, head lab.Ref) (
 		results[i].refs = refs[i]
 	}
 	return after, true, nil
-}
-
-// follow is the place of an entry after another, with its hash.
-func follow(head lab.Ref, json []byte) (lab.Ref, [sha256.Size]byte) {
-	sum := chain(head.Hash, json)
-	return lab.Ref{Seq: head.Seq + 1, Hash: hex.EncodeToString(sum[:])}, sum
 }
 
 func (w *writer) insertRows(group []request, results []result, head lab.Ref) (lab.Ref, error) {
@@ -401,7 +395,7 @@ func (w *writer) insertRows(group []request, results []result, head lab.Ref) (la
 		}
 		for _, x := range r.rows {
 			var sum [sha256.Size]byte
-			head, sum = follow(head, x.json)
+			head, sum = chain.Follow(head, x.json)
 			if err := runToEnd(w.in, head.Seq, sum[:], string(x.json)); err != nil {
 				return head, err
 			}
@@ -434,19 +428,20 @@ func (w *writer) taken(rows []row) (string, error) {
 	return "", nil
 }
 
-// chain is the hash of an entry: over the hash before it, in hex, a line end,
-// and the entry's canonical bytes. The first entry follows genesis.
-func chain(before string, json []byte) [sha256.Size]byte {
-	b := make([]byte, 0, len(before)+1+len(json))
-	b = append(append(append(b, before...), '\n'), json...)
-	return sha256.Sum256(b)
-}
+// genesis is the hash before the first entry.
+func genesis(labName string) string { return chain.Genesis(Schema, labName) }
 
-// genesis is the hash before the first entry: it binds the chain to its lab and
-// layout.
-func genesis(labName string) string {
-	h := sha256.Sum256(fmt.Appendf(nil, "labgate journal %d %s", Schema, labName))
-	return hex.EncodeToString(h[:])
+// prepare writes entries canonically.
+func prepare(entries []lab.Entry) ([]row, error) {
+	rows := make([]row, len(entries))
+	for i, e := range entries {
+		b, err := chain.Canonical(e)
+		if err != nil {
+			return nil, lab.E("journal: append", e.Instrument, lab.KindInvalid, fmt.Errorf("a %q entry: %w", short(e.Kind), err))
+		}
+		rows[i] = row{json: b, key: e.Key, from: e}
+	}
+	return rows, nil
 }
 
 // RefusedNote is the kind of the entry that stands for a note that could not be

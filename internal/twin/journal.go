@@ -1,13 +1,12 @@
 package twin
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"time"
 
 	"labgate/gateway"
+	"labgate/internal/journal/chain"
 	"labgate/lab"
 )
 
@@ -21,7 +20,7 @@ type journal struct {
 	entries []lab.Entry
 	keys    map[string]int      // to the place of its entry, from 1
 	snaps   map[string]snapshot // by part
-	head    string
+	head    lab.Ref
 	waiting []*commit // handed over since the commit under way began
 	running []*commit // being written
 	failed  error
@@ -150,24 +149,23 @@ func (j *journal) write(entries []lab.Entry) ([]lab.Ref, error) {
 	bodies := make([][]byte, len(entries))
 	for i, e := range entries {
 		var err error
-		if bodies[i], err = json.Marshal(e); err != nil {
+		if bodies[i], err = chain.Canonical(e); err != nil {
 			j.fail(err)
 			return nil, j.failed
 		}
 	}
 	refs := make([]lab.Ref, len(entries))
 	for i, e := range entries {
-		sum := sha256.Sum256(append(bodies[i], j.head...))
-		j.head = hex.EncodeToString(sum[:])
+		j.head, _ = chain.Follow(j.head, bodies[i])
+		refs[i] = j.head
 		j.entries = append(j.entries, e)
 		if e.Key != "" {
 			j.keys[e.Key] = len(j.entries)
 		}
-		refs[i] = lab.Ref{Seq: uint64(len(j.entries)), Hash: j.head}
 		if !j.t.o.Quiet {
 			j.t.trace.line(j.t.clock.now, "journal", "=", fmt.Sprintf("%d %s", refs[i].Seq, sayEntry(e)))
 		}
-		j.t.watched("journal", Written{refs[i], e})
+		j.t.watched("journal", Written{refs[i], e, bodies[i]})
 	}
 	return refs, nil
 }

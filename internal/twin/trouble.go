@@ -61,6 +61,7 @@ type (
 	Written struct {
 		Ref   lab.Ref
 		Entry lab.Entry
+		Row   []byte // the bytes that are chained
 	}
 	// Failed: the journal takes no more entries.
 	Failed struct{ Err error }

@@ -1,4 +1,4 @@
-package journal
+package chain
 
 import (
 	"encoding/json"
@@ -16,19 +16,6 @@ import (
 	"labgate/lab"
 )
 
-// prepare writes entries canonically.
-func prepare(entries []lab.Entry) ([]row, error) {
-	rows := make([]row, len(entries))
-	for i, e := range entries {
-		b, err := Canonical(e)
-		if err != nil {
-			return nil, lab.E("journal: append", e.Instrument, lab.KindInvalid, fmt.Errorf("a %q entry: %w", short(e.Kind), err))
-		}
-		rows[i] = row{json: b, key: e.Key, from: e}
-	}
-	return rows, nil
-}
-
 // Canonical is an entry's one JSON form (RFC 8785), over which it is chained. An
 // entry that would not come back as it went in is an error: one without a kind,
 // text that is not UTF-8, and numbers that JSON readers round.
@@ -42,7 +29,7 @@ func Canonical(e lab.Entry) ([]byte, error) {
 	}
 	for _, s := range texts {
 		if !utf8.ValidString(s) {
-			return nil, fmt.Errorf("%q is not UTF-8", short(s))
+			return nil, fmt.Errorf("%q is not UTF-8", brief(s))
 		}
 	}
 	if !utf8.Valid(e.Body) {
@@ -55,7 +42,7 @@ func Canonical(e lab.Entry) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := canonical(raw)
+	b, err := Form(raw)
 	if err == nil && len(b) > MaxEntry {
 		err = tooLarge(len(b))
 	}
@@ -64,9 +51,9 @@ func Canonical(e lab.Entry) ([]byte, error) {
 
 func tooLarge(n int) error { return fmt.Errorf("it has %d bytes; at most %d", n, MaxEntry) }
 
-// canonical rewrites valid JSON by RFC 8785: sorted keys, no space, one form of
+// Form rewrites valid JSON by RFC 8785: sorted keys, no space, one form of
 // each number and text.
-func canonical(valid []byte) ([]byte, error) {
+func Form(valid []byte) ([]byte, error) {
 	c := canon{src: valid, out: make([]byte, 0, len(valid))}
 	if err := c.value(); err != nil {
 		return nil, err
@@ -74,9 +61,9 @@ func canonical(valid []byte) ([]byte, error) {
 	return c.out, nil
 }
 
-// maxDepth bounds the nesting of an entry. SQLite reads no JSON deeper than
+// MaxDepth bounds the nesting of an entry. SQLite reads no JSON deeper than
 // 1000; an entry that only it refuses would look like a failing disk.
-const maxDepth = 200
+const MaxDepth = 200
 
 // canon reads src, which must be valid JSON in UTF-8, and writes out.
 type canon struct {
@@ -95,8 +82,8 @@ func (c *canon) next() byte {
 }
 
 func (c *canon) value() error {
-	if c.depth++; c.depth > maxDepth {
-		return fmt.Errorf("it is nested deeper than %d", maxDepth)
+	if c.depth++; c.depth > MaxDepth {
+		return fmt.Errorf("it is nested deeper than %d", MaxDepth)
 	}
 	defer func() { c.depth-- }()
 	switch c.next() {
@@ -182,7 +169,7 @@ func (c *canon) object() error {
 	}
 	for k := 1; k < len(members); k++ {
 		if members[k].key == members[k-1].key {
-			return fmt.Errorf("the key %q is given twice", short(members[k].key))
+			return fmt.Errorf("the key %q is given twice", brief(members[k].key))
 		}
 	}
 	c.out = append(c.out, '}')
@@ -224,7 +211,7 @@ func (c *canon) text() (string, error) {
 	}
 	// The reader replaces half a surrogate pair without a word.
 	if strings.Count(s, "\uFFFD") > strings.Count(string(tok), "\uFFFD")+strings.Count(strings.ToLower(string(tok)), `\ufffd`) {
-		return "", fmt.Errorf("%q has half of a surrogate pair in it", short(s))
+		return "", fmt.Errorf("%q has half of a surrogate pair in it", brief(s))
 	}
 	c.out = append(c.out, '"')
 	for i := range len(s) {
@@ -253,14 +240,14 @@ func (c *canon) number(tok string) error {
 	}
 	v, err := strconv.ParseFloat(tok, 64)
 	if err != nil || math.IsInf(v, 0) {
-		return fmt.Errorf("the number %s is too large", short(tok))
+		return fmt.Errorf("the number %s is too large", brief(tok))
 	}
 	form, err := jcs.NumberToJSON(v)
 	if err != nil {
 		return err
 	}
 	if !sameNumber(tok, form) {
-		return fmt.Errorf("the number %s would be rounded to %s; write it as a text", short(tok), form)
+		return fmt.Errorf("the number %s would be rounded to %s; write it as a text", brief(tok), form)
 	}
 	c.out = append(c.out, form...)
 	return nil

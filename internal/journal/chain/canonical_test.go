@@ -1,4 +1,4 @@
-package journal
+package chain
 
 import (
 	"encoding/json"
@@ -22,7 +22,7 @@ func TestCanonical(t *testing.T) {
 		{`{"a":1,"\u0061":2}`, ``},
 		{`"\udc00"`, ``},
 	} {
-		got, err := canonical([]byte(c.in))
+		got, err := Form([]byte(c.in))
 		if string(got) != c.want || (err != nil) != (c.want == "") {
 			t.Errorf("%s: got %s, %v; want %s", c.in, got, err, c.want)
 		}
@@ -31,7 +31,7 @@ func TestCanonical(t *testing.T) {
 
 // agree compares with an independent implementation of RFC 8785.
 func agree(t interface{ Fatalf(string, ...any) }, in []byte) {
-	got, err := canonical(in)
+	got, err := Form(in)
 	if err != nil {
 		return // ours refuses more: what would not come back as it went in
 	}
@@ -39,7 +39,7 @@ func agree(t interface{ Fatalf(string, ...any) }, in []byte) {
 	if err != nil || string(got) != string(want) {
 		t.Fatalf("%s:\ngot  %s\nwant %s, %v", in, got, want, err)
 	}
-	again, err := canonical(got)
+	again, err := Form(got)
 	if err != nil || string(again) != string(got) {
 		t.Fatalf("%s is not stable: %s, %v", got, again, err)
 	}
@@ -52,7 +52,7 @@ func TestCanonicalAgreesWithJCS(t *testing.T) {
 			t.Fatal(err)
 		}
 		agree(t, append(append([]byte("["), b...), ']'))
-		if _, err := canonical(b); err != nil {
+		if _, err := Form(b); err != nil {
 			t.Fatalf("what Go writes is refused: %s: %v", b, err)
 		}
 	})
@@ -94,7 +94,7 @@ func FuzzCanonical(f *testing.F) {
 			return
 		}
 		agree(t, append(append([]byte("["), clean...), ']'))
-		if _, err := canonical(in); err != nil {
+		if _, err := Form(in); err != nil {
 			return
 		}
 	})
