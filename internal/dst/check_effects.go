@@ -144,6 +144,8 @@ func (c *checker) touched(x twin.Touched) {
 		c.breaks("S2", "%s %s reaches its instrument before it was sent", k.Target, k.ID)
 	case k.touched > 1 && k.effect != lab.Safe:
 		c.breaks("S1", "%s %s reaches its instrument twice", k.Target, k.ID)
+	case k.boot != c.s.w.World().Boot(k.Target.Instrument):
+		c.breaks("S5", "%s %s reaches its instrument, which has lost its power since it was decided", k.Target, k.ID)
 	case c.wall.After(k.NotAfter) && !harmless(k.effect):
 		c.breaks("S9", "%s %s reaches its instrument %s after its time", k.Target, k.ID, c.wall.Sub(k.NotAfter))
 	case x.Permit != nil && c.wall.After(x.Permit.NotAfter()):

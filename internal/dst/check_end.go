@@ -28,6 +28,11 @@ func (c *checker) atTheEnd() {
 
 // oneVerdictEach: the same proposal has the same answer, however often it came.
 func (c *checker) oneVerdictEach() {
+	for _, key := range sortedKeys(c.keyed) {
+		if !c.keys[key] {
+			c.breaks("D1", "a proposal was acknowledged, and the journal has no %s", key)
+		}
+	}
 	for _, p := range c.s.site.principals {
 		byKey := map[string]messages.Verdict{}
 		for _, v := range c.s.w.Verdicts(p.Name) {

@@ -151,6 +151,8 @@ func (c *checker) ended(e lab.Entry) {
 	}
 	if by := e.Labels["resolved_by"]; by != "" {
 		c.byPerson(e, by, "settles a doubt")
+	} else if resolved && k.effect == lab.Effectful && k.intent > 0 {
+		c.breaks("S3", "the doubt about %s %s is settled by nobody: %s", k.Target, k.ID, b.Say)
 	}
 	if b.State == lab.NotSent && k.touched > 0 && k.effect != lab.Safe {
 		c.breaks("S1", "command %s is said not to have been sent, and it has reached its instrument", k.ID)
@@ -188,6 +190,9 @@ func (c *checker) leased(e lab.Entry) {
 		}
 		in.fence, in.lease, in.holder, in.asked = b.Lease, b.Lease, e.Run, c.now
 	default:
+		if b.What == "lost" && in.OnLeaseLoss == "safe" && in.linked && len(in.Safe) > 0 {
+			c.stops = append(c.stops, &stop{instrument: in.Name, at: e.Time.Add(-c.s.off), by: c.now.Add(stopBound), id: "lease lost"})
+		}
 		if b.Lease == in.lease {
 			in.holder = ""
 		}

@@ -1,6 +1,7 @@
 package dst
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -81,8 +82,13 @@ func (c *checker) runnerTells(a runner.Publish) {
 	}
 }
 
-// proposed: somebody proposes something.
-func (c *checker) proposed(who string, data []byte) {
+// proposed: somebody proposes something; what can be read has an answer by its
+// key.
+func (c *checker) proposed(who string, data []byte, readable bool) {
+	var m struct{ Key string }
+	if readable && json.Unmarshal(data, &m) == nil && m.Key != "" {
+		c.keyed["verdict/"+who+"/key/"+m.Key] = true
+	}
 	key := who + "\x00" + string(data)
 	if c.proposals[key] == nil {
 		c.proposals[key] = &proposal{}

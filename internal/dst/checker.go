@@ -48,6 +48,7 @@ type checker struct {
 	proposals map[string]*proposal           // by principal and bytes
 	inline    map[string]*protocols.Protocol // that proposals brought, by hash
 	asked     map[string]asked               // by id: control messages and approvals
+	keyed     map[string]bool                // keys that the journal must have in the end
 	oracle    *oracle
 	orders    map[string]int // safe commands of the lane, by instrument
 	stops     []*stop
@@ -62,6 +63,7 @@ type command struct {
 	hash    string // that the intent names
 	rules   string // hash, that its ALLOW names
 	finally bool
+	boot    int  // power cycles of its instrument, when it was decided
 	handed  bool // to its link
 	touched int  // how often it reached its instrument
 	took    bool // its instrument carried it out
@@ -125,7 +127,7 @@ type alarm struct {
 
 func newChecker(s *simulation) *checker {
 	c := &checker{s: s, keys: map[string]bool{}, commands: map[string]*command{}, instruments: map[string]*instrument{}, runs: map[string]*run{}, latches: map[string]*safety.Latch{},
-		readings: map[lab.PropertyID]lab.Reading{}, orders: map[string]int{}, proposals: map[string]*proposal{}, inline: map[string]*protocols.Protocol{}, asked: map[string]asked{}, up: true, hash: s.site.rules.Hash}
+		readings: map[lab.PropertyID]lab.Reading{}, orders: map[string]int{}, proposals: map[string]*proposal{}, inline: map[string]*protocols.Protocol{}, keyed: map[string]bool{}, asked: map[string]asked{}, up: true, hash: s.site.rules.Hash}
 	c.oracle = newOracle(c)
 	for _, in := range s.site.lab.Instruments {
 		c.instruments[in.Name] = &instrument{Instrument: *in}

@@ -23,6 +23,7 @@ type oracle struct {
 	triggers map[string]*condition
 	began    time.Time // of the process, or of the rules
 	slots    []lab.Reading
+	lost     map[string]time.Time // by command and rule: since when what it needs does not hold
 }
 
 // condition is a trip's condition over time.
@@ -44,7 +45,7 @@ const (
 )
 
 func newOracle(c *checker) *oracle {
-	o := &oracle{c: c, rules: map[string]*safety.Rules{}, bypassed: map[string]time.Time{}, tripped: map[string]bool{}, triggers: map[string]*condition{}, began: farAhead}
+	o := &oracle{c: c, rules: map[string]*safety.Rules{}, lost: map[string]time.Time{}, bypassed: map[string]time.Time{}, tripped: map[string]bool{}, triggers: map[string]*condition{}, began: farAhead}
 	for _, r := range append(slices.Clone(c.s.site.reloads), c.s.site.rules) {
 		o.rules[r.Hash] = r
 	}
@@ -57,6 +58,7 @@ func (o *oracle) inForce() *safety.Rules { return o.rules[o.c.hash] }
 func (o *oracle) again(process bool) {
 	o.began = o.c.now
 	clear(o.triggers)
+	clear(o.lost)
 	if process {
 		clear(o.tripped)
 		for rule := range o.c.latches {
@@ -266,8 +268,44 @@ func (o *oracle) looks() {
 		return
 	}
 	for _, r := range rules.Rules {
-		if r.Kind == safety.TripRule {
+		switch r.Kind {
+		case safety.TripRule:
 			o.look(rules, r)
+		case safety.PermissiveRule:
+			o.holds(rules, r)
+		}
+	}
+}
+
+// holds: what a command needs holds until it is done, or the command is
+// stopped. It is looked at for what can be stopped.
+func (o *oracle) holds(rules *safety.Rules, r *safety.Rule) {
+	if r.AtStart {
+		return
+	}
+	for _, k := range o.c.order {
+		if k.state != "watched" || !k.took || !slices.ContainsFunc(r.Targets, func(t safety.Target) bool { return t.Command == k.Target }) {
+			continue
+		}
+		in, key := o.c.instruments[k.Target.Instrument], k.ID+" "+r.ID
+		if o.c.s.site.lab.CommandSpec(k.Target).StopsWith == "" || !in.linked || o.asideNow(r.ID) || o.c.s.troubled(in.Name) || o.c.now.Sub(in.faulty) < stopBound {
+			delete(o.lost, key)
+			continue
+		}
+		ok := true
+		for _, f := range r.Formulas() {
+			if t, can := o.truth(rules, f.Program); can && t != expr.True && f.Role == safety.RoleRequire && (f.Command == (lab.CommandID{}) || f.Command == k.Target) {
+				ok = false
+			}
+		}
+		since, lost := o.lost[key]
+		switch {
+		case ok:
+			delete(o.lost, key)
+		case !lost:
+			o.lost[key] = o.c.now
+		case o.c.now.Sub(since) > r.Grace+stopBound && in.stopSeen.Before(since):
+			o.c.breaks("S5", "%s %s goes on, and what %s requires has not been so for %s", k.Target, k.ID, r.ID, o.c.now.Sub(since))
 		}
 	}
 }
@@ -338,6 +376,7 @@ func (o *oracle) decided(entries []lab.Entry) {
 			}
 			o.c.parse(e, &b)
 			if k := o.c.commands[e.Command]; k != nil {
+				k.boot = o.c.s.w.World().Boot(k.Target.Instrument)
 				o.allows(k, o.rules[b.Hash])
 			}
 		case "trip/v1":

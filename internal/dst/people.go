@@ -45,7 +45,7 @@ func (s *simulation) proposals(r *rand.Rand) (list []happening) {
 		list = append(list, happening{after: at, kind: "proposal", say: fmt.Sprintf("%s, who is %s, proposes (%d, %d times)", by, kind, i, times), do: func(s *simulation, r *rand.Rand) {
 			data := s.site.proposal(r, kind, i, s.w.Now())
 			for range times {
-				s.check.proposed(by, data)
+				s.check.proposed(by, data, kind == honest)
 				s.w.Submit(by, data)
 			}
 		}})
