@@ -179,7 +179,7 @@ func (c *Core) forget() {
 			delete(c.answered, id)
 		}
 	}
-	c.forgetAt = len(c.answered) + c.maxAnswered/2
+	c.forgetAt = len(c.answered) + max(c.maxAnswered/2, 1)
 }
 
 func later(a, b time.Time) time.Time {

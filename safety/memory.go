@@ -22,7 +22,7 @@ type Memory struct {
 	High     time.Time               `json:"high"`
 	Latches  []keptLatch             `json:"latches,omitempty"`
 	Bypasses []Bypass                `json:"bypasses,omitempty"`
-	Accounts []keptAccount           `json:"accounts,omitempty"` // in the order of the rules
+	Accounts []Account               `json:"accounts,omitempty"` // in the order of the rules
 	Past     []keptPast              `json:"past,omitempty"`
 	Settings map[string]*keptSetting `json:"settings,omitempty"`
 	Claims   []keptClaim             `json:"claims,omitempty"` // of commands that are over
@@ -35,15 +35,19 @@ type keptLatch struct {
 	Mitigated map[string]string `json:"mitigated,omitempty"`
 }
 
-type keptAccount struct {
-	Key     string       `json:"key"`
-	Exp     int          `json:"exp"` // of a grain: amounts are whole numbers of 10^exp
-	Floor   [2]uint64    `json:"floor"`
-	Evicted time.Time    `json:"evicted,omitzero"`
-	Ledgers []keptLedger `json:"ledgers,omitempty"`
+// Account is one sum that a rule keeps: amounts are whole numbers of 10^Exp in
+// the unit of its bound.
+type Account struct {
+	Key     string    `json:"key"`
+	Exp     int       `json:"exp"` // of a grain: amounts are whole numbers of 10^exp
+	Floor   [2]uint64 `json:"floor"`
+	Evicted time.Time `json:"evicted,omitzero"`
+	Ledgers []Ledger  `json:"ledgers,omitempty"`
 }
 
-type keptLedger struct {
+// Ledger is the sum of one run, campaign or principal, as far as the rule asks
+// for them; Spent is its high and its low 64 bits.
+type Ledger struct {
 	Run       string      `json:"run,omitempty"`
 	Campaign  string      `json:"campaign,omitempty"`
 	Principal string      `json:"principal,omitempty"`
@@ -148,20 +152,20 @@ func (e *Engine) Memory(now time.Time, open func(command string) bool) *Memory {
 	return m
 }
 
-func (a *account) keep(now time.Time) keptAccount {
-	k := keptAccount{Key: a.key, Exp: a.grain.exp, Floor: [2]uint64{a.floor.hi, a.floor.lo}, Evicted: a.evicted}
+func (a *account) keep(now time.Time) Account {
+	k := Account{Key: a.key, Exp: a.grain.exp, Floor: [2]uint64{a.floor.hi, a.floor.lo}, Evicted: a.evicted}
 	for w, l := range a.ledgers {
 		l.expire(now, a.per)
 		if l.spent == (sum{}) && a.floor == (sum{}) {
 			continue // what only commands under way count on comes back with them
 		}
-		x := keptLedger{Run: w.run, Campaign: w.campaign, Principal: w.principal, Spent: [2]uint64{l.spent.hi, l.spent.lo}, Used: l.used}
+		x := Ledger{Run: w.run, Campaign: w.campaign, Principal: w.principal, Spent: [2]uint64{l.spent.hi, l.spent.lo}, Used: l.used}
 		for _, n := range l.entries[l.first:] {
 			x.Entries = append(x.Entries, keptEntry{n.at, n.n})
 		}
 		k.Ledgers = append(k.Ledgers, x)
 	}
-	slices.SortFunc(k.Ledgers, func(a, b keptLedger) int {
+	slices.SortFunc(k.Ledgers, func(a, b Ledger) int {
 		return cmp.Or(cmp.Compare(a.Run, b.Run), cmp.Compare(a.Campaign, b.Campaign), cmp.Compare(a.Principal, b.Principal))
 	})
 	return k

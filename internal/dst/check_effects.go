@@ -56,8 +56,8 @@ func (c *checker) mayMove(k *command, in *instrument) {
 	case c.failed && c.now.After(c.failedAt):
 		c.breaks("D3", "%s %s is sent, and the journal has failed", k.Target, k.ID)
 	}
-	for _, rule := range sortedKeys(c.latches) {
-		l := c.latches[rule]
+	for _, rule := range sortedKeys(c.latching) {
+		l := c.latching[rule]
 		if (len(l.Instruments) == 0 || slices.Contains(l.Instruments, in.Name)) && !mitigates {
 			c.breaks("S11", "%s %s is sent in spite of the latch of %s", k.Target, k.ID, rule)
 		}
@@ -101,7 +101,7 @@ func (c *checker) noRetry(k *command) {
 
 // mitigates reports whether a command is one that an active trip lets pass.
 func (c *checker) mitigates(k *command) bool {
-	for _, l := range c.latches {
+	for _, l := range c.latching {
 		if slices.Contains(l.Mitigates, k.Target.String()) {
 			return true
 		}
@@ -120,8 +120,8 @@ func (c *checker) touched(x twin.Touched) {
 		if c.s.effectOf(x.Command.Target) != lab.Safe {
 			c.breaks("S2", "the safe lane sends %s, which is not safe", x.Command.Target)
 		}
-		if !c.s.listed(x.Command.Target) {
-			c.breaks("A1", "the safe lane sends %s, which no list of safe commands names", x.Command.Target)
+		if !c.s.listed(x.Command.Target, x.Order.Origin()) {
+			c.breaks("A1", "the safe lane sends %s (%s), which no list of safe commands names", x.Command.Target, x.Order.Origin())
 		}
 		return
 	}

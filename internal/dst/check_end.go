@@ -2,8 +2,9 @@ package dst
 
 import (
 	"encoding/json"
-	"os"
+	"math"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"labgate/lab"
 	"labgate/messages"
 	"labgate/runner"
+	"labgate/safety"
 	"labgate/safety/preflight"
 )
 
@@ -87,22 +89,86 @@ func (c *checker) madeAgain() {
 			return
 		}
 	}
+	c.same("what is told of the runs", text(s.w.Runs()), text(core.Runs("")))
 	again := gw.Snapshot(now)
 	c.same("the runner", text(runs), text(core.Snapshot(now)))
 	c.same("the latches", text(live.Safety.Latches), text(again.Safety.Latches))
 	if c.reloaded || s.clockWasOff {
 		return // the sums of a rule that came later begin with what was known then; those of a time that was not go by it
 	}
+	c.sums(live.Safety)
 	c.same("the accounts of the rules", unused(text(live.Safety.Accounts)), unused(text(again.Safety.Accounts)))
+}
+
+// sums holds the accounts of budgets against what the outcomes say.
+func (c *checker) sums(m *safety.Memory) {
+	if c.otherRules {
+		return
+	}
+	for _, r := range c.oracle.inForce().Rules {
+		if r.Kind != safety.BudgetRule || slices.Contains(r.Budget.Per, safety.PerCommand) {
+			continue
+		}
+		per := slices.Sorted(slices.Values(r.Budget.Per))
+		key := "budget per"
+		for i, p := range per {
+			if i > 0 {
+				key += " and"
+			}
+			key += " " + string(p)
+		}
+		plain := true
+		for _, t := range r.Budget.Terms {
+			key += "\x00" + t.Command.String() + "\x00" + t.Text
+			plain = plain && t.Arg != "" && c.s.effectOf(t.Command) == lab.Effectful
+		}
+		for i := range m.Accounts {
+			if a := &m.Accounts[i]; a.Key == key && plain {
+				c.sum(r, a)
+			}
+		}
+	}
+}
+
+// sum holds one account's ledgers against the commands that count on them.
+func (c *checker) sum(r *safety.Rule, a *safety.Account) {
+	said := map[[3]string]float64{}
+	for _, k := range c.order {
+		n, counted := c.oracle.costs(k, r)
+		if !counted || k.state == "in doubt" {
+			continue
+		}
+		var who [3]string
+		for _, p := range r.Budget.Per {
+			switch p {
+			case safety.PerRun:
+				who[0] = k.Run
+			case safety.PerCampaign:
+				who[1] = k.Campaign
+			case safety.PerPrincipal:
+				who[2] = k.Principal
+			}
+		}
+		said[who] += n
+	}
+	for _, l := range a.Ledgers {
+		q := lab.Quantity{Value: (float64(l.Spent[0])*math.Exp2(64) + float64(l.Spent[1])) * math.Pow10(a.Exp), Unit: r.Budget.Max.Unit}
+		want := said[[3]string{l.Run, l.Campaign, l.Principal}]
+		if math.Abs(q.Base()-want) > 1e-6*(want+1e-12) {
+			c.breaks("S10", "%s counts %g for %s%s%s, and the outcomes say %g", r.ID, q.Base(), l.Run, l.Campaign, l.Principal, want)
+		}
+		delete(said, [3]string{l.Run, l.Campaign, l.Principal})
+	}
+	for who, n := range said {
+		if n > 0 {
+			c.breaks("S10", "%s counts nothing for %v, and the outcomes say %g", r.ID, who, n)
+		}
+	}
 }
 
 func (c *checker) same(what, live, again string) {
 	if live == again {
 		return
-	}
-	if os.Getenv("SEED") != "" {
-		os.WriteFile("/tmp/live.txt", []byte(live), 0o644)
-		os.WriteFile("/tmp/again.txt", []byte(again), 0o644)
 	}
 	a, b := strings.Split(live, "\n"), strings.Split(again, "\n")
 	for i := range max(len(a), len(b)) {

@@ -54,6 +54,7 @@ func (c *checker) keep(w twin.Written) {
 		c.parse(e, &b)
 		c.byPerson(e, e.Principal, "resets "+b.Rule)
 		delete(c.latches, b.Rule)
+		delete(c.latching, b.Rule)
 		delete(c.oracle.tripped, b.Rule)
 		delete(c.oracle.triggers, b.Rule)
 	case "order/v1":
@@ -159,6 +160,9 @@ func (c *checker) ended(e lab.Entry) {
 	}
 	if !c.blind && b.State == lab.Confirmed && k.effect == lab.Effectful && !k.took && k.intent > 0 {
 		c.breaks("S10", "command %s is said to be confirmed, and it was never carried out", k.ID)
+	}
+	if spec := c.s.site.lab.CommandSpec(k.Target); b.State == lab.Failed && b.Kind == lab.KindOutcomeUnknown && k.took && spec != nil && spec.StopsWith == "" && spec.Effect == lab.Effectful {
+		c.breaks("S3", "command %s is said to have failed, and it was carried out: %s", k.ID, b.Say)
 	}
 	k.outcome, k.end, k.state = &b.Outcome, b.End, "over"
 	if b.State == lab.InDoubt {

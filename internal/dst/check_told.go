@@ -3,6 +3,7 @@ package dst
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"labgate/gateway"
@@ -101,13 +102,16 @@ func (c *checker) asking(who string, m messages.Control) {
 	c.asked[m.ID] = asked{who: who, action: m.Action, run: m.Run}
 }
 
-func (c *checker) approving(who string, a messages.Approval) {
-	c.asked[a.ID] = asked{who: who, action: a.Decision, content: a.Content, run: a.Run}
+func (c *checker) approving(who string, a messages.Approval, wrong bool) {
+	c.asked[a.ID] = asked{wrong: wrong, who: who, action: a.Decision, content: a.Content, run: a.Run}
 }
 
 // answered looks at the answer to what somebody asked for.
 func (c *checker) answered(r messages.ControlReply) {
 	q, ok := c.asked[r.ID]
+	if ok && q.wrong && r.OK && !strings.Contains(r.Say, "already") {
+		c.breaks("A1", "%s approves something else than run %s: %s", q.who, q.run, r.Say)
+	}
 	if !ok || !r.OK || c.s.role(q.who) != "agent" {
 		return
 	}
@@ -130,7 +134,10 @@ func (c *checker) leaseAsked(r messages.LeaseRequest) {
 
 // stopBound is how long a stop may take to its instrument: one exchange that
 // is under way, and the stops before it on the same wire.
-const stopBound = 2 * time.Second
+const (
+	stopBound  = 2 * time.Second
+	toldWithin = 15 * time.Second // until people are told of one that has not arrived
+)
 
 // stopAsked: an emergency stop has arrived at the gateway.
 func (c *checker) stopAsked(e gateway.StopAsked) {
@@ -151,8 +158,8 @@ func (c *checker) stopDue(s *stop) {
 		return
 	}
 	if c.s.troubled(s.instrument) || !in.faulty.Before(s.at.Add(-stopBound)) {
-		if c.now.Sub(s.at) < time.Minute {
-			c.stops = append(c.stops, &stop{s.instrument, s.at, s.at.Add(time.Minute), s.id})
+		if c.now.Sub(s.at) < toldWithin {
+			c.stops = append(c.stops, &stop{s.instrument, s.at, s.at.Add(toldWithin), s.id})
 			return
 		}
 		if !slices.ContainsFunc(c.alarms, func(a alarm) bool { return !a.at.Before(s.at) && slices.Contains(a.instruments, s.instrument) }) {

@@ -2,6 +2,7 @@ package dst
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"labgate/gateway"
@@ -33,6 +34,7 @@ type checker struct {
 	instruments map[string]*instrument
 	runs        map[string]*run
 	latches     map[string]*safety.Latch // durable ones, by rule
+	latching    map[string]*safety.Latch // these, and those that are on the way to the disk
 	readings    map[lab.PropertyID]lab.Reading
 
 	up         bool      // a process runs
@@ -109,6 +111,7 @@ type proposal struct {
 }
 
 type asked struct {
+	wrong                bool // an approval of something else
 	who, action, content string
 	run                  string
 }
@@ -126,7 +129,7 @@ type alarm struct {
 }
 
 func newChecker(s *simulation) *checker {
-	c := &checker{s: s, keys: map[string]bool{}, commands: map[string]*command{}, instruments: map[string]*instrument{}, runs: map[string]*run{}, latches: map[string]*safety.Latch{},
+	c := &checker{s: s, keys: map[string]bool{}, commands: map[string]*command{}, instruments: map[string]*instrument{}, runs: map[string]*run{}, latches: map[string]*safety.Latch{}, latching: map[string]*safety.Latch{},
 		readings: map[lab.PropertyID]lab.Reading{}, orders: map[string]int{}, proposals: map[string]*proposal{}, inline: map[string]*protocols.Protocol{}, keyed: map[string]bool{}, asked: map[string]asked{}, up: true, hash: s.site.rules.Hash}
 	c.oracle = newOracle(c)
 	for _, in := range s.site.lab.Instruments {
@@ -276,6 +279,7 @@ func (c *checker) began() {
 			k.state = "" // it may come again
 		}
 	}
+	c.latching = maps.Clone(c.latches)
 	c.restarted()
 	for _, in := range c.instruments {
 		in.asked = time.Time{}

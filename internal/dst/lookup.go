@@ -6,6 +6,7 @@ import (
 
 	"labgate/lab"
 	"labgate/protocols"
+	"labgate/safety"
 )
 
 // role is a principal's; empty for nobody.
@@ -19,17 +20,18 @@ func (s *simulation) role(name string) string {
 }
 
 // listed reports whether a file names a command as safe: the lab's list, what a
-// trip does, or a class, where it says what stops a command.
-func (s *simulation) listed(id lab.CommandID) bool {
-	for _, in := range s.site.lab.Instruments {
-		if in.Name == id.Instrument && stops(in.Profile.Component(id.Component), id.Command) {
+// trip does, or a class, where it says what stops a command that is under way.
+func (s *simulation) listed(id lab.CommandID, origin safety.Origin) bool {
+	if origin == safety.OriginStopsWith {
+		return stops(s.site.lab.Instrument(id.Instrument).Profile.Component(id.Component), id.Command)
+	}
+	for _, x := range s.site.lab.Instrument(id.Instrument).Safe {
+		if x.Command == id {
 			return true
 		}
-		for _, x := range in.Safe {
-			if x.Command == id {
-				return true
-			}
-		}
+	}
+	if origin == safety.OriginFinally {
+		return false
 	}
 	for _, rules := range append(s.site.reloads, s.site.rules) {
 		for _, r := range rules.Rules {

@@ -81,7 +81,10 @@ func (o *oracle) truth(rules *safety.Rules, p *expr.Program) (t expr.Truth, can 
 		group, isGroup := strings.CutPrefix(names[i], "tripped(")
 		switch {
 		case property:
-			o.slots[slot] = o.c.readings[id]
+			o.slots[slot] = lab.Reading{}
+			if o.unsound(id) == "" {
+				o.slots[slot] = o.c.readings[id]
+			}
 		case isGroup:
 			o.slots[slot] = expr.Given(lab.Value{Kind: lab.Bool, Bool: o.latchedGroup(strings.TrimSuffix(group, ")"))})
 		default:
@@ -110,19 +113,23 @@ func (o *oracle) latchedGroup(group string) bool {
 // on, and if not, which can't.
 func (o *oracle) sound(rules *safety.Rules, p *expr.Program) (bad string) {
 	for _, slot := range p.Slots() {
-		id, ok := rules.PropertyAt(slot)
-		if !ok {
-			continue
+		if id, ok := rules.PropertyAt(slot); ok && bad == "" {
+			bad = o.unsound(id)
 		}
-		r, spec := o.c.readings[id], o.c.s.site.lab.PropertySpec(id)
-		switch {
-		case r.Quality != lab.Good || r.Value.Kind == lab.Missing:
-			return id.String() + " is not good"
-		case r.Value.Kind == lab.Number && (math.IsNaN(r.Value.Num) || math.IsInf(r.Value.Num, 0)):
-			return id.String() + " is not finite"
-		case o.c.wall.Sub(r.Received) > spec.MaxAge:
-			return id.String() + " is stale"
-		}
+	}
+	return bad
+}
+
+// unsound says why a reading can't be built on; empty: it can.
+func (o *oracle) unsound(id lab.PropertyID) string {
+	r, spec := o.c.readings[id], o.c.s.site.lab.PropertySpec(id)
+	switch {
+	case r.Quality != lab.Good || r.Value.Kind == lab.Missing:
+		return id.String() + " is not good"
+	case r.Value.Kind == lab.Number && (math.IsNaN(r.Value.Num) || math.IsInf(r.Value.Num, 0)):
+		return id.String() + " is not finite"
+	case o.c.wall.Sub(r.Received) > spec.MaxAge:
+		return id.String() + " is stale"
 	}
 	return ""
 }
@@ -247,13 +254,16 @@ func (o *oracle) costs(k *command, r *safety.Rule) (float64, bool) {
 			continue
 		}
 		v, ok := k.Args[t.Arg]
-		if t.Arg == "" || !ok || v.Kind != lab.Number {
+		if t.Arg == "" || !ok || v.Kind != lab.Number && v.Kind != lab.Integer {
 			return 0, false
 		}
 		switch {
 		case k.outcome == nil || k.end == "maybe" || k.end == "all" || k.end == "":
 			return v.Quantity().Base(), true
 		case k.end == "part" && k.outcome.Amount != nil:
+			if k.outcome.Amount.Base() < 0 { // no part of anything
+				return v.Quantity().Base(), true
+			}
 			return k.outcome.Amount.Base(), true
 		}
 		return 0, true
@@ -376,6 +386,9 @@ func (o *oracle) decided(entries []lab.Entry) {
 			}
 			o.c.parse(e, &b)
 			if k := o.c.commands[e.Command]; k != nil {
+				if k.outcome != nil || k.intent > 0 {
+					o.c.breaks("O2", "%s %s is decided again", k.Target, k.ID)
+				}
 				k.boot = o.c.s.w.World().Boot(k.Target.Instrument)
 				o.allows(k, o.rules[b.Hash])
 			}
@@ -383,7 +396,12 @@ func (o *oracle) decided(entries []lab.Entry) {
 			var l safety.Latch
 			o.c.parse(e, &l)
 			o.tripped[l.Rule] = true
+			o.c.latching[l.Rule] = &l
 			o.acts(l.Rule)
+		case "stop/v1":
+			var b struct{ Latch safety.Latch }
+			o.c.parse(e, &b)
+			o.c.latching[b.Latch.Rule] = &b.Latch
 		case "bypass/v1":
 			var b struct {
 				Rule  string

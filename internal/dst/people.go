@@ -162,7 +162,7 @@ func (s *simulation) approve(r *rand.Rand, run messages.RunInfo) {
 	case 2:
 		a.Decision, a.Content = messages.RejectDecision, ""
 	}
-	s.check.approving(who, a)
+	s.check.approving(who, a, a.Content != run.Approval.Content && a.Decision == messages.ApproveDecision)
 	s.w.Approve(who, a)
 }
 
@@ -178,7 +178,13 @@ func (s *simulation) doubts(r *rand.Rand, operator string, in int) {
 		if s.check.reached(d.Command) {
 			as = "done"
 		}
-		s.ask(operator, messages.Control{Action: messages.ControlResolve, Command: d.Command, As: as})
+		c := messages.Control{Action: messages.ControlResolve, Command: d.Command, As: as}
+		if volume, ok := s.check.commands[d.Command].Args["volume"]; ok && as == "done" && d.Name == "dose" && chance(r, 1, 4) {
+			part := volume.Quantity()
+			part.Value /= 2
+			c.As, c.Amount = "partly", &part
+		}
+		s.ask(operator, c)
 	}
 }
 
@@ -308,7 +314,7 @@ func (s *simulation) consent(run messages.RunInfo) {
 	for _, who := range slices.Concat(s.people("operator"), s.people("safety")) {
 		if !slices.Contains(run.Approval.Given, who) {
 			a := messages.Approval{ID: s.id("approval"), Run: run.Run, Decision: messages.ApproveDecision, Content: run.Approval.Content, Reason: "seen"}
-			s.check.approving(who, a)
+			s.check.approving(who, a, false)
 			s.w.Approve(who, a)
 		}
 	}

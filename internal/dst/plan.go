@@ -6,7 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"labgate/gateway"
 	"labgate/internal/twin"
+	"labgate/lab"
 )
 
 // happening is something that is done to the laboratory at a moment.
@@ -55,11 +57,56 @@ func (s *simulation) mishap(r *rand.Rand) happening {
 	for _, m := range mishaps {
 		if n -= m.weight; n < 0 {
 			h := m.make(s, r)
+			if a := anchors[r.IntN(len(anchors))]; a.is != nil {
+				h = anchored(h, a, between(r, 0, a.within+1))
+			}
 			h.after = between(r, 2*time.Second, trouble-10*time.Second)
 			return h
 		}
 	}
 	panic("unreachable")
+}
+
+// anchors are moments that mishaps wait for: that is when they hurt.
+var anchors = []anchor{{}, {}, {say: "once something is carried out", within: 3 * time.Second, is: carriedOut}, {say: "as soon as something is decided", is: decided}}
+
+type anchor struct {
+	say    string
+	within time.Duration // it comes up to so much later
+	is     func(*simulation, twin.Moment) bool
+}
+
+func carriedOut(s *simulation, m twin.Moment) bool {
+	x, ok := m.What.(twin.Touched)
+	return ok && x.Order == nil && s.effectOf(x.Command.Target) == lab.Effectful
+}
+
+func decided(_ *simulation, m twin.Moment) bool {
+	a, ok := m.What.(gateway.Append)
+	return ok && len(a.Entries) > 0 && a.Entries[0].Kind == "allow/v1"
+}
+
+// anchored lets a mishap wait for a moment.
+func anchored(h happening, a anchor, later time.Duration) happening {
+	do := h.do
+	h.say = fmt.Sprintf("%s, %s", a.say, h.say)
+	h.do = func(s *simulation, r *rand.Rand) {
+		s.waiting = append(s.waiting, waiting{a.is, func() {
+			s.w.At(later, h.say, func() {
+				if !s.calm {
+					s.cover.met(h.kind, s)
+					do(s, r)
+				}
+			})
+		}})
+	}
+	return h
+}
+
+// waiting is what waits for a moment.
+type waiting struct {
+	is func(*simulation, twin.Moment) bool
+	do func()
 }
 
 // during is a mishap that begins and ends.

@@ -65,6 +65,8 @@ type simulation struct {
 
 	weather     weather
 	disk        disk
+	waiting     []waiting
+	ripe        []func() // of those, whose moment has come
 	kill        *trigger // when it fires, the process dies
 	killed      *trigger // it has fired
 	off         time.Duration
@@ -108,7 +110,7 @@ func newSimulation(seed uint64, o Options) (*simulation, error) {
 	s.check = newChecker(s)
 	r := draw(seed, 2)
 	s.w, err = twin.New(twin.Options{Lab: site.lab, Rules: site.rules, Classes: site.classes, Library: site.library, Principals: site.principals, Approvals: site.approvals,
-		Encodable: frame.Encodable, Seed: seed, SnapshotEvery: []int{0, 20, 60, 200}[r.IntN(4)], Quiet: !o.Trace, Sparse: true, MaxQueueEach: 4,
+		Encodable: frame.Encodable, Seed: seed, SnapshotEvery: []int{0, 20, 60, 200}[r.IntN(4)], MaxAnswered: []int{0, 1, 4}[r.IntN(3)], Quiet: !o.Trace, Sparse: true, MaxQueueEach: 4,
 		Faults: twin.Faults{Carry: s.carry, Commit: s.commit}, Watch: s.watch})
 	if err != nil {
 		return nil, err
@@ -161,6 +163,10 @@ func (s *simulation) pass(d time.Duration) error {
 		if err != nil && lab.KindOf(err) != lab.KindExpired {
 			return err
 		}
+		for _, do := range s.ripe {
+			do()
+		}
+		s.ripe = nil
 		if s.killed != nil {
 			s.die()
 		}
@@ -171,12 +177,19 @@ func (s *simulation) pass(d time.Duration) error {
 // interrupted is asked after every event.
 func (s *simulation) interrupted(*twin.Twin) bool {
 	s.n++
-	return s.killed != nil || s.check.violation != nil
+	return len(s.ripe) > 0 || s.killed != nil || s.check.violation != nil
 }
 
 // watch is told of everything, and tells the checker.
 func (s *simulation) watch(m twin.Moment) {
 	s.print = (s.print ^ uint64(m.At.UnixNano()) ^ uint64(len(m.Part))) * 1099511628211
+	s.waiting = slices.DeleteFunc(s.waiting, func(x waiting) bool {
+		is := x.is(s, m)
+		if is {
+			s.ripe = append(s.ripe, x.do)
+		}
+		return is
+	})
 	if s.kill != nil && s.kill.fires(m) {
 		s.kill, s.killed = nil, s.kill
 	}

@@ -113,7 +113,7 @@ func (s *simulation) heal() {
 		}
 	}
 	s.weather, s.disk = weather{}, disk{}
-	s.kill, s.killed = nil, nil
+	s.kill, s.killed, s.waiting, s.ripe = nil, nil, nil, nil
 }
 
 func sortedKeys[V any](m map[string]V) []string {

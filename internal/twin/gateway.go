@@ -37,7 +37,7 @@ type reply func(document any)
 func newGatewayPart(t *Twin) (*gatewayPart, error) {
 	name := t.o.Lab.Instruments[0].Gateway
 	newCore := func() (*gateway.Core, error) {
-		return gateway.New(gateway.Options{Lab: t.o.Lab, Name: name, Rules: t.o.Rules, StartBy: t.clock.Now().Add(t.o.StartWithin), Encodable: t.o.Encodable, SnapshotEvery: t.o.SnapshotEvery, MaxAnswered: t.o.SnapshotEvery})
+		return gateway.New(gateway.Options{Lab: t.o.Lab, Name: name, Rules: t.o.Rules, StartBy: t.clock.Now().Add(t.o.StartWithin), Encodable: t.o.Encodable, SnapshotEvery: t.o.SnapshotEvery, MaxAnswered: t.o.MaxAnswered})
 	}
 	core, err := newCore()
 	if err != nil {

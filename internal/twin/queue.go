@@ -24,13 +24,21 @@ func (c *clock) truly(t time.Time) time.Time { return t.Add(-c.off) }
 // instant is in its queue.
 func (c *clock) At(time.Time) <-chan time.Time { return nil }
 
-// ids are counted, in the shape of a ULID.
+// ids are ULIDs that are counted.
 type ids struct{ n uint64 }
 
-// New makes the next id.
-func (i *ids) New(time.Time) string {
+// New makes the next id: the time, and how many there were.
+func (i *ids) New(now time.Time) string {
 	i.n++
-	return fmt.Sprintf("T%025d", i.n)
+	const digits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	var id [26]byte
+	for k, x := 9, uint64(max(now.UnixMilli(), 0)); k >= 0; k, x = k-1, x>>5 {
+		id[k] = digits[x&31]
+	}
+	for k, x := 25, i.n; k >= 10; k, x = k-1, x>>5 {
+		id[k] = digits[x&31]
+	}
+	return string(id[:])
 }
 
 // item is something that happens at an instant.

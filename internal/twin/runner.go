@@ -32,7 +32,7 @@ func newRunnerPart(t *Twin) (*runnerPart, error) {
 	newCore := func() *runner.Core {
 		return runner.New(runner.Options{Lab: t.o.Lab, Classes: t.o.Classes, Library: t.o.Library, Principals: t.o.Principals,
 			RulesHash: t.o.Rules.Hash, Preflight: t.preflight(t.o.Rules), IDs: &t.ids, Approvals: t.o.Approvals,
-			SnapshotEvery: t.o.SnapshotEvery, MaxAnswered: t.o.SnapshotEvery, MaxQueue: t.o.MaxQueue, MaxQueueEach: t.o.MaxQueueEach})
+			SnapshotEvery: t.o.SnapshotEvery, MaxAnswered: t.o.MaxAnswered, MaxQueue: t.o.MaxQueue, MaxQueueEach: t.o.MaxQueueEach})
 	}
 	r := &runnerPart{t: t, core: newCore(), boot: t.ids.New(t.clock.Now())}
 	from, err := recall(t.disk.snaps["runner"], r.core.Recall)

@@ -40,6 +40,7 @@ type Options struct {
 	Seed          uint64        // of the world's noise and of every delay
 	Start         time.Time     // zero: the first second of 2000
 	SnapshotEvery int           // entries between two snapshots of the gateway; zero: gateway.DefaultSnapshotEvery
+	MaxAnswered   int           // answers that each part has at hand; of older ones the journal is asked. Zero: as many as SnapshotEvery
 	StartWithin   time.Duration // for inputs to be first good; zero: safety.StartWithin
 	MaxQueue      int           // runs that wait, at most; zero: the runner's own bound
 	MaxQueueEach  int           // those of one principal
@@ -111,6 +112,9 @@ func New(o Options) (*Twin, error) {
 		o.Start = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
 	o.Start = o.Start.UTC().Round(0)
+	if o.MaxAnswered == 0 {
+		o.MaxAnswered = o.SnapshotEvery
+	}
 	if o.StartWithin == 0 {
 		o.StartWithin = safety.StartWithin
 	}
