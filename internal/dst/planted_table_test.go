@@ -140,7 +140,7 @@ var plantedBugs = []planted{
 	bug("snapshot forgets doubts", "O4", "a run's doubts are not in its snapshot", "runner/snapshot.go",
 		"Started: r.started, Doubts: slices.Clone(r.doubts)}\n", "Started: r.started}\n"),
 	bug("sums lost with a snapshot", "O4 S10", "what was spent is not in a snapshot", "safety/memory.go",
-		"		x := keptLedger{Run: w.run, Campaign: w.campaign, Principal: w.principal, Spent: [2]uint64{l.spent.hi, l.spent.lo}, Used: l.used}\n", "		x := keptLedger{Run: w.run, Campaign: w.campaign, Principal: w.principal, Used: l.used}\n"),
+		"		x := Ledger{Run: w.run, Campaign: w.campaign, Principal: w.principal, Spent: [2]uint64{l.spent.hi, l.spent.lo}, Used: l.used}\n", "		x := Ledger{Run: w.run, Campaign: w.campaign, Principal: w.principal, Used: l.used}\n"),
 
 	// Identity.
 	bug("an agent approves", "A2", "an agent may approve", "runner/approvals.go",

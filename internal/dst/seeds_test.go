@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ var (
 // many runs seeds from the first on, as many at once as there are processors.
 func many(t *testing.T, from, n uint64, stopAtFirst bool) (cover Coverage, broken []*Report) {
 	t.Helper()
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // a laboratory is small, and soon gone
 	cover = Coverage{}
 	begun := time.Now()
 	var next atomic.Uint64
@@ -78,7 +80,10 @@ func TestSeeds(t *testing.T) {
 			n = 10_000
 		}
 	}
-	_, broken := many(t, *from, n, *first)
+	cover, broken := many(t, *from, n, *first)
+	if *update {
+		page(t, "coverage", cover.Table())
+	}
 	for i, rep := range broken {
 		fmt.Printf("VIOLATION seed=%d promise=%s %v\n", rep.Seed, rep.Violation.Promise, rep.Violation)
 		if i == 0 && !*first {
