@@ -157,8 +157,13 @@ func (c *Core) settle(now time.Time, d *doubt, o lab.Outcome, end safety.End, la
 func (c *Core) resolveAsked(now time.Time, e ResolveAsked) {
 	d := c.openDoubt(e.Command)
 	say := ""
-	switch {
-	case d == nil || c.answered[e.Command] == nil:
+	switch o := c.answered[e.Command]; {
+	case d == nil && o != nil:
+		say = fmt.Sprintf("command %s is not in doubt: it is %s", e.Command, o.State)
+		if o.State == lab.Resolved {
+			say += ", " + o.Say
+		}
+	case d == nil || o == nil:
 		say = fmt.Sprintf("no command %s is in doubt here", e.Command)
 	case d.settling:
 		say = fmt.Sprintf("command %s is being settled already", e.Command)

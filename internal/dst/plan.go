@@ -45,7 +45,7 @@ var mishaps = []struct {
 	make   func(s *simulation, r *rand.Rand) happening
 }{
 	{10, stormy}, {3, partition}, {8, killSoon}, {5, killAtMoment}, {3, pause}, {2, otherRules}, {3, reload},
-	{5, badCommit}, {3, slowDisk}, {3, clockStep}, {2, clockDrift}, {18, instrumentFault}, {4, reboot}, {6, upset}, {4, pressStop},
+	{5, badCommit}, {3, fullDisk}, {3, slowDisk}, {3, clockStep}, {2, clockDrift}, {18, instrumentFault}, {4, reboot}, {6, upset}, {4, pressStop},
 }
 
 func (s *simulation) mishap(r *rand.Rand) happening {

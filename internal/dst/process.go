@@ -143,6 +143,7 @@ func reload(s *simulation, r *rand.Rand) happening {
 // disk is what the disk does to commits.
 type disk struct {
 	fail, kept bool
+	full       bool
 	stall      time.Duration
 }
 
@@ -151,6 +152,9 @@ func (s *simulation) commit([]lab.Entry) twin.Fate {
 	f := twin.Fate{After: s.disk.stall}
 	if s.disk.stall > 0 {
 		s.cover.met("slow commit", s)
+	}
+	if f.Full = s.disk.full; f.Full {
+		s.cover.met("full disk", s)
 	}
 	if s.disk.fail {
 		s.cover.met("failed commit", s)
@@ -170,6 +174,20 @@ func badCommit(_ *simulation, r *rand.Rand) happening {
 		s.disk.fail, s.disk.kept = true, kept
 		s.w.At(back, "the disk is sound again", func() {
 			s.disk.fail = false
+			if !s.w.Down() {
+				s.dieNow()
+			}
+		})
+	}}
+}
+
+// fullDisk takes last words only, until somebody makes room and restarts.
+func fullDisk(_ *simulation, r *rand.Rand) happening {
+	back := between(r, time.Second, 25*time.Second)
+	return happening{kind: "disk full", say: fmt.Sprintf("the disk is full; a person makes room and restarts after %s", back.Round(time.Millisecond)), do: func(s *simulation, _ *rand.Rand) {
+		s.disk.full = true
+		s.w.At(back, "there is room on the disk", func() {
+			s.disk.full = false
 			if !s.w.Down() {
 				s.dieNow()
 			}

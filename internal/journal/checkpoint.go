@@ -9,13 +9,9 @@ import (
 
 	"github.com/nats-io/nkeys"
 
+	"labgate/internal/journal/chain"
 	"labgate/lab"
 )
-
-// Checkpoint is the kind of an entry by which the writer signs for all entries
-// before it. A chain that somebody made anew from its first entry has no
-// signature of the station's key.
-const Checkpoint = "checkpoint/v1"
 
 // A checkpoint is due after so many entries, or with the first entry after so
 // long, and at the end.
@@ -76,14 +72,14 @@ func (r Report) SignedBy(key string) error {
 // checkSigned takes an entry of a chain, and reports what is wrong where it is
 // a checkpoint.
 func (c *chainCheck) checkSigned(seq uint64, row []byte) (problem string) {
-	if !bytes.Contains(row, []byte(`"kind":"`+Checkpoint+`"`)) { // a body may say so, too
+	if !bytes.Contains(row, []byte(`"kind":"`+chain.Checkpoint+`"`)) { // a body may say so, too
 		return ""
 	}
 	var e lab.Entry
 	if err := json.Unmarshal(row, &e); err != nil {
 		return fmt.Sprintf("entry %d is no entry: %v", seq, err)
 	}
-	if e.Kind != Checkpoint {
+	if e.Kind != chain.Checkpoint {
 		return ""
 	}
 	var p checkpoint
@@ -160,7 +156,7 @@ func (s *signer) entry(head lab.Ref, now time.Time) (lab.Entry, error) {
 		return lab.Entry{}, fmt.Errorf("the key %.60q does not sign checkpoints: %w", s.key, err)
 	}
 	body, err := json.Marshal(checkpoint{head.Seq, head.Hash, s.key, signature})
-	return lab.Entry{Kind: Checkpoint, Time: now, Origin: "journal", Body: body}, err
+	return lab.Entry{Kind: chain.Checkpoint, Time: now, Origin: "journal", Body: body}, err
 }
 
 // signNow signs for all that is durable. It is the writer's.

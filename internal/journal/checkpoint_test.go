@@ -186,7 +186,7 @@ func TestCheckpointForged(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			dir := forge(t, first, lab.Entry{Kind: Checkpoint, Body: body}, entry(3))
+			dir := forge(t, first, lab.Entry{Kind: chain.Checkpoint, Body: body}, entry(3))
 			if rep, err := Verify(t.Context(), dir); err != nil || rep.Problem != c.want || rep.OK != (c.want == "") || !rep.OK && rep.Entries != 1 {
 				t.Errorf("%+v, %v; want %q", rep, err, c.want)
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mattn/go-sqlite3"
 
+	"labgate/internal/journal/chain"
 	"labgate/lab"
 )
 
@@ -19,24 +20,10 @@ import (
 // full it is removed, once, and what was begun can still be put on record.
 const ballastFile = "journal.ballast"
 
-// DiskFull is the kind of the entry that says since when the journal takes last
-// words only, and at the end, how many notes it did not take.
-const DiskFull = "disk_full/v1"
-
 // ErrDiskFull refuses entries that begin something new while the disk is full.
 var ErrDiskFull = errors.New("the disk that the journal is on is full: only what ends or stops something is still recorded; make room, then restart")
 
-// lastWords are the kinds of entries that a full disk still takes, out of the
-// room that the ballast had: what became of what was begun, and whatever stops
-// or warns. Anything that leads to an effect is not among them.
-var lastWords = []string{
-	"outcome/v1", "sent/v1", "lost_permissive/v1", // of commands
-	"order/v1", "order_end/v1", "stop/v1", "trip/v1", "reset/v1", "alarm/v1", "alarm_state/v1", // of the safe lane and what leads to it
-	"lease/v1", "stop_document/v1", // of runs
-	DiskFull, Checkpoint,
-}
-
-func (r row) lastWord() bool { return slices.Contains(lastWords, r.from.Kind) }
+func (r row) lastWord() bool { return chain.LastWord(r.from.Kind) }
 
 // outOfRoom tells a commit that failed for lack of room, of which nothing is
 // durable, from one after which nothing is certain.
@@ -148,7 +135,7 @@ func (j *Journal) fullEntry(say string, dropped uint64) request {
 	}{say, dropped})
 	var rows []row
 	if err == nil { // a text and a number always have a JSON form
-		rows, err = prepare([]lab.Entry{{Kind: DiskFull, Time: j.now(), Origin: "journal", Body: body}})
+		rows, err = prepare([]lab.Entry{{Kind: chain.DiskFull, Time: j.now(), Origin: "journal", Body: body}})
 	}
 	if err != nil {
 		j.log(err.Error())

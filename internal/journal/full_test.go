@@ -13,6 +13,7 @@ import (
 
 	"github.com/mattn/go-sqlite3"
 
+	"labgate/internal/journal/chain"
 	"labgate/lab"
 )
 
@@ -127,10 +128,10 @@ func TestFullDisk(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if counts["outcome/v1"] != 5 || counts["order_end/v1"] != 5 || counts["stop/v1"] != 5 || counts["denial/v1"] != 0 || uint64(counts["intent/v1"]) != acknowledged || counts[DiskFull] != 2 {
+	if counts["outcome/v1"] != 5 || counts["order_end/v1"] != 5 || counts["stop/v1"] != 5 || counts["denial/v1"] != 0 || uint64(counts["intent/v1"]) != acknowledged || counts[chain.DiskFull] != 2 {
 		t.Errorf("%v, %d were acknowledged", counts, acknowledged)
 	}
-	if want := DiskFull + `{"notes_refused":10,"say":"the disk was full to the end"}`; last != want {
+	if want := chain.DiskFull + `{"notes_refused":10,"say":"the disk was full to the end"}`; last != want {
 		t.Errorf("the end is %s", last)
 	}
 

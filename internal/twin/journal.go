@@ -2,7 +2,9 @@ package twin
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"labgate/gateway"
@@ -24,6 +26,7 @@ type journal struct {
 	waiting []*commit // handed over since the commit under way began
 	running []*commit // being written
 	failed  error
+	full    bool // only last words are taken
 }
 
 // commit is what was handed over at once. A note has no done.
@@ -116,9 +119,13 @@ func (j *journal) commit(fate Fate) {
 		}
 		j.fail(fate.Err)
 	}
+	if fate.Full && !j.full {
+		j.full = true
+		j.tellFailed(errFull)
+	}
 	j.running = nil
 	for _, c := range group {
-		refs, err := j.write(c.entries)
+		refs, err := j.writeLast(c)
 		if c.done != nil {
 			c.done(refs, err)
 		}
@@ -126,12 +133,32 @@ func (j *journal) commit(fate Fate) {
 	j.begin()
 }
 
-// fail poisons the journal, and tells the gateway, whoever's entry it was.
+var errFull = errors.New("the disk is full")
+
+// writeLast writes what a full disk still takes: of a note what is a last word,
+// of what somebody waits for all or nothing.
+func (j *journal) writeLast(c *commit) ([]lab.Ref, error) {
+	entries := c.entries
+	if j.full {
+		entries = slices.DeleteFunc(slices.Clone(entries), func(e lab.Entry) bool { return !chain.LastWord(e.Kind) })
+		if c.done != nil && len(entries) < len(c.entries) {
+			return nil, lab.E("twin: journal", "", lab.KindUnavailable, errFull)
+		}
+	}
+	return j.write(entries)
+}
+
+// fail poisons the journal.
 func (j *journal) fail(err error) {
 	j.failed = lab.E("twin: journal", "", lab.KindUnavailable, err)
+	j.tellFailed(j.failed)
+}
+
+// tellFailed tells the gateway, whoever's entry it was.
+func (j *journal) tellFailed(err error) {
 	j.t.trace.line(j.t.clock.now, "journal", "!", "failed: "+err.Error())
-	j.t.watched("journal", Failed{j.failed})
-	j.t.after(0, func() { j.t.gateway.step(gateway.JournalFailed{Err: j.failed}) })
+	j.t.watched("journal", Failed{err})
+	j.t.after(0, func() { j.t.gateway.step(gateway.JournalFailed{Err: err}) })
 }
 
 // write chains the entries, all or none.
@@ -171,4 +198,4 @@ func (j *journal) write(entries []lab.Entry) ([]lab.Ref, error) {
 }
 
 // crash forgets what was not durable. A new process opens a healthy journal.
-func (j *journal) crash() { j.waiting, j.running, j.failed = nil, nil, nil }
+func (j *journal) crash() { j.waiting, j.running, j.failed, j.full = nil, nil, nil, false }

@@ -42,6 +42,7 @@ type Arrival struct {
 type Fate struct {
 	Err   error
 	Kept  bool // it is durable, and Err is told all the same
+	Full  bool // the disk is full from here on: only last words are taken
 	After time.Duration
 }
 
