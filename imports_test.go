@@ -58,7 +58,7 @@ var rows = map[string]row{
 	"internal/rulecases": {pure: true, ours: []string{"lab", "lab/expr", "messages", "gateway", "safety", "internal/strict"},
 		why: "the gateway's core over scripted readings: rule cases need no world, no plan and no wire"},
 	"internal/journal/chain": {pure: true, ours: []string{"lab"}, third: []string{"github.com/gowebpki/jcs"}, why: "what an entry's bytes and hash are is the same for the journal, the twin and whoever checks an export"},
-	"internal/mailbox": {pure: true, why: "a queue in memory"},
+	"internal/mailbox":       {pure: true, why: "a queue in memory"},
 
 	// The shells.
 	"gateway/service": {ours: []string{"internal/failpoint", "lab", "gateway", "configs", "messages", "safety", "drivers", "internal/journal", "internal/bus", "internal/mailbox"},
