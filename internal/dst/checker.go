@@ -105,9 +105,7 @@ type run struct {
 
 // proposal is what the books hold of one proposal's bytes.
 type proposal struct {
-	times    int
-	decision string // of the first verdict that was told
-	run      string
+	times int
 }
 
 type asked struct {

@@ -12,9 +12,7 @@ func Shrink(seed uint64, promise string, tries int) (keep []int, rep *Report, er
 	if rep, err = Run(seed, Options{}); err != nil {
 		return nil, nil, err
 	}
-	for _, h := range rep.numbers {
-		keep = append(keep, h)
-	}
+	keep = append(keep, rep.numbers...)
 	for size := len(keep) / 2; size > 0 && tries > 0; {
 		smaller := false
 		for from := 0; from < len(keep) && tries > 0; from += size {
