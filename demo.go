@@ -67,10 +67,7 @@ func (c *demoCmd) start(ctx context.Context, a *app, cfg *configs.Config, data f
 	if err := data.make(); err != nil {
 		return done, err
 	}
-	running, err := startFaces(ctx, c.Seed, data, func() (string, string, string, error) {
-		st, err := data.readContext()
-		return st.MQTT, st.MQTTUser, st.MQTTPassword, err
-	})
+	running, err := startFaces(ctx, c.Seed, data, data.broker, nil)
 	if err != nil {
 		return done, err
 	}

@@ -260,10 +260,7 @@ func TestStopWithTheServerGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	world, err := startFaces(ctx, 1, folder(l.data), func() (string, string, string, error) {
-		st, err := folder(l.data).readContext()
-		return st.MQTT, st.MQTTUser, st.MQTTPassword, err
-	})
+	world, err := startFaces(ctx, 1, folder(l.data), folder(l.data).broker, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

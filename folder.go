@@ -260,7 +260,7 @@ func (f folder) keyNames() []string {
 	files, _ := filepath.Glob(f.path("keys", "*.nk")) // the pattern is well formed
 	var names []string
 	for _, p := range files {
-		if n := strings.TrimSuffix(filepath.Base(p), ".nk"); n != "runner" && !strings.HasPrefix(n, "gateway_") {
+		if n := strings.TrimSuffix(filepath.Base(p), ".nk"); n != "runner" && n != simulatorName && !strings.HasPrefix(n, "gateway_") {
 			names = append(names, n)
 		}
 	}

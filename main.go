@@ -35,6 +35,7 @@ type cli struct {
 	Demo       demoCmd       `cmd:"" help:"A simulated lab, gateway, runner and planner in one process: a closed loop of experiments."`
 	Serve      serveCmd      `cmd:"" help:"The edge daemon: bus, gateway and runner of a lab."`
 	Sim        simCmd        `cmd:"" help:"Only the simulated instruments, on real OPC UA, MQTT and serial."`
+	Fault      faultCmd      `cmd:"" help:"Faults of a running simulator: what can go wrong, what has, and to make it so."`
 	Check      checkCmd      `cmd:"" help:"Check protocols, labs, profiles, classes, interlocks; connects to nothing."`
 	Simulate   simulateCmd   `cmd:"" help:"A whole run on the twin, in virtual time."`
 	Interlocks interlocksCmd `cmd:"" help:"For the safety officer: test, try, matrix, verify."`

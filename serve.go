@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -11,10 +10,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"labgate/internal/wall"
-	"labgate/sim"
-	"labgate/sim/faces"
 )
 
 // where is the lab and the data folder of a command.
@@ -97,76 +92,4 @@ func (a *app) ready(name string, c stationContext, took time.Duration) {
 		return
 	}
 	a.say("ready after %.2f s: every instrument of lab %s answers", took.Seconds(), name)
-}
-
-type simCmd struct {
-	where
-	Seed uint64 `help:"Of the simulated world's noise and faults." default:"1"`
-}
-
-// Run simulates a lab's instruments until it is interrupted.
-func (c *simCmd) Run(a *app) error {
-	cfg, err := loadLab(c.Lab)
-	if err != nil {
-		return err
-	}
-	if !cfg.Lab.Simulated || cfg.Lab.Name != "demo" {
-		return fmt.Errorf("there is no simulated world for lab %s; there is one for demo", cfg.Lab.Name)
-	}
-	data := c.folder()
-	if err := data.make(); err != nil {
-		return err
-	}
-	running, err := startFaces(a.ctx, c.Seed, data, func() (string, string, string, error) {
-		st, err := data.readContext()
-		return st.MQTT, st.MQTTUser, st.MQTTPassword, err
-	})
-	if err != nil {
-		return err
-	}
-	if err := data.writeSim(running.Addresses()); err != nil {
-		return err
-	}
-	if a.json {
-		a.line(map[string]any{"type": "simulating", "lab": cfg.Lab.Name, "addresses": running.Addresses(), "data": string(data)})
-	}
-	a.say("simulated instruments of lab %s, data in %s", cfg.Lab.Name, data)
-	for _, n := range sortedNames(running.Addresses()) {
-		a.say("  %-8s %s", n, running.Addresses()[n])
-	}
-	a.say("  MQTT instruments join the broker that serve writes to %s", data.path("context.json"))
-	return running.Wait()
-}
-
-// simulator is the demo world on its wires.
-type simulator struct {
-	*faces.Running
-	control chan error // the end of the control socket
-}
-
-// Wait joins the simulator after its context is done.
-func (s *simulator) Wait() error { return errors.Join(s.Running.Wait(), <-s.control) }
-
-// startFaces puts the demo world on its wires, with its control socket in the
-// data folder. There is one simulator a folder: a second one would take the
-// first one's place at the broker.
-func startFaces(ctx context.Context, seed uint64, data folder, broker func() (string, string, string, error)) (*simulator, error) {
-	socket := data.path("sim.sock")
-	if c, err := faces.Dial(socket); err == nil {
-		return nil, errors.Join(fmt.Errorf("a simulator runs in %s already", data), c.Close())
-	}
-	clock := wall.Clock{}
-	host := faces.NewHost(sim.NewDemo(seed, clock.Now()), clock)
-	ctx, cancel := context.WithCancel(ctx)
-	running, err := faces.Start(ctx, host, broker)
-	if err != nil {
-		cancel()
-		return nil, err
-	}
-	s := &simulator{running, make(chan error, 1)}
-	go func() {
-		defer cancel() // a world that nobody can ask is no use
-		s.control <- faces.ServeControl(ctx, host, socket)
-	}()
-	return s, nil
 }

@@ -134,6 +134,15 @@ func (s *station) openBus(ctx context.Context, access configs.Access, gw string)
 			opts.Gateways[gw] = pub
 		}
 	}
+	if s.cfg.Lab.Simulated {
+		seed, err := s.data.seed(simulatorName, true)
+		if err != nil {
+			return err
+		}
+		if opts.SimKey, err = bus.PublicKey(seed); err != nil {
+			return err
+		}
+	}
 	for _, p := range access.Principals {
 		opts.Principals = append(opts.Principals, bus.Principal{Name: p.Name, Role: string(p.Role), Key: p.Key})
 	}

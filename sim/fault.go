@@ -146,6 +146,21 @@ func (w *World) FaultOn(instrument, name string) (args map[string]float64, on bo
 	return f.args, true
 }
 
+// FaultsOn lists the faults that are on, by their full names, by instrument.
+func (w *World) FaultsOn() map[string][]string {
+	all := map[string][]string{}
+	for instrument, faults := range w.faults {
+		for name := range faults {
+			all[instrument] = append(all[instrument], name)
+		}
+		sort.Strings(all[instrument])
+		if len(all[instrument]) == 0 {
+			delete(all, instrument)
+		}
+	}
+	return all
+}
+
 // Frozen reports whether a device has stopped answering.
 func (w *World) Frozen(instrument string) bool {
 	_, on := w.FaultOn(instrument, "freeze")

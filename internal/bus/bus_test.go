@@ -45,7 +45,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.opts = ServerOptions{Lab: "demo", StoreDir: t.TempDir(), Port: -1, MQTTPort: -1, RunnerKey: pub("runner"),
 		Gateways:  map[string]string{"bench": pub("gateway_bench"), "attic": pub("gateway_attic")},
-		MQTTUsers: map[string]string{"camera": "secret"}}
+		MQTTUsers: map[string]string{"camera": "secret"}, SimKey: pub(simName)}
 	for _, p := range []Principal{{Name: "planner_1", Role: RoleAgent}, {Name: "planner_2", Role: RoleAgent}, {Name: "chemist_1", Role: RoleScientist}, {Name: "operator_1", Role: RoleOperator}, {Name: "safety_1", Role: RoleSafety}} {
 		p.Key = pub(p.Name)
 		w.opts.Principals = append(w.opts.Principals, p)

@@ -34,6 +34,7 @@ type Principal struct {
 const (
 	runnerName    = "runner"
 	gatewayPrefix = "gateway_"
+	simName       = "simulator"
 	adminName     = "stream_keeper"
 )
 
@@ -61,12 +62,15 @@ func (o *ServerOptions) check() error {
 		}
 		claim("gateway "+name, key)
 	}
+	if o.SimKey != "" {
+		claim("the simulator", o.SimKey)
+	}
 	seen := map[string]bool{}
 	for _, p := range o.Principals {
 		if err := lab.CheckName("principal", p.Name); err != nil {
 			errs = append(errs, err)
 		}
-		if p.Name == runnerName || p.Name == adminName || strings.HasPrefix(p.Name, gatewayPrefix) {
+		if p.Name == runnerName || p.Name == adminName || p.Name == simName || strings.HasPrefix(p.Name, gatewayPrefix) {
 			add("%s is the name of a part, not of a principal", p.Name)
 		}
 		if seen[p.Name] {
@@ -100,6 +104,9 @@ func (o *ServerOptions) users(acc *server.Account, adminKey string) []*server.Nk
 	add(o.RunnerKey, answering(o.runnerMay()))
 	for name, key := range o.Gateways {
 		add(key, answering(o.gatewayMay(name)))
+	}
+	if o.SimKey != "" {
+		add(o.SimKey, answering(may(simName, nil, []string{Sim(o.Lab)})))
 	}
 	for _, p := range o.Principals {
 		add(p.Key, o.principalMay(p))
@@ -148,6 +155,9 @@ func (o *ServerOptions) principalMay(p Principal) *server.Permissions {
 	case RoleScientist, RoleOperator, RoleSafety:
 		publish = append(publish, Approvals(o.Lab, p.Name), Stop(o.Lab))
 		subscribe = append(subscribe, l+"runs.>", Verdicts(o.Lab, "*"), l+"gw.>")
+		if o.SimKey != "" { // an agent plays no tricks on the world it is judged by
+			publish = append(publish, Sim(o.Lab))
+		}
 	}
 	return may(p.Name, publish, subscribe)
 }

@@ -68,6 +68,7 @@ func TestWhoMayPublish(t *testing.T) {
 		{Safety(d, "attic", "trip"), ""},
 		{Stop(d), "runner chemist_1 operator_1 safety_1"},
 		{Stop("other"), ""},
+		{Sim(d), "chemist_1 operator_1 safety_1"},
 		{Inbox("planner_2") + ".x", ""},
 		{"$JS.API.INFO", ""},
 		{"$JS.API.STREAM.INFO.PROPOSALS", "runner"},
@@ -130,6 +131,7 @@ func TestWhoMaySubscribe(t *testing.T) {
 			{Outcome(d, "bench", "pump_a"), "runner " + people},
 			{Safety(d, "bench", "*"), "runner " + people},
 			{Stop(d), "gateway_bench"},
+			{Sim(d), ""},
 			{"lab.demo.>", ""}, {">", ""}, {"$JS.>", ""}, {"$SYS.>", ""},
 		}, who, func(list []string) map[string]bool {
 			return allowed(t, nc, errs, list, func(s string) error { _, err := nc.SubscribeSync(s); return err })

@@ -34,6 +34,7 @@ type ServerOptions struct {
 	RunnerKey  string            // public NKey of the runner
 	Gateways   map[string]string // gateway to public NKey
 	MQTTUsers  map[string]string // user to password
+	SimKey     string            // public NKey of the simulator; empty where the laboratory is no simulated one
 }
 
 // Limits of the server.

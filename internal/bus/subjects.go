@@ -54,6 +54,9 @@ func Safety(labName, gateway, what string) string {
 // Stop carries emergency stops to every gateway.
 func Stop(labName string) string { return "lab." + labName + ".stop" }
 
+// Sim carries what people ask of a simulated laboratory's world: faults, knobs.
+func Sim(labName string) string { return "lab." + labName + ".sim" }
+
 // Sender is the last token of a proposals, verdicts, approvals or control
 // subject: who sent it, by the server's word.
 func Sender(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }

@@ -25,6 +25,8 @@ import (
 //	{"do":"set","name":"room.airflow","value":0}
 //	{"do":"reboot","instrument":"stage"}
 //	{"do":"read","instrument":"reactor","component":"jacket","property":"temperature"}
+//	{"do":"faults"}
+//	{"do":"script","text":"after 10 s: reactor freeze for 5 s"}
 //
 // A reply is {"ok":true,"result":…} or {"ok":false,"kind":"invalid","error":"…"}.
 const (
@@ -43,6 +45,13 @@ type request struct {
 	On         bool               `json:"on,omitempty"`
 	Value      *float64           `json:"value,omitempty"`
 	Args       map[string]float64 `json:"args,omitempty"`
+	Text       string             `json:"text,omitempty"`
+}
+
+// Faults is what can go wrong, and what has.
+type Faults struct {
+	Known map[string][]string `json:"known"` // by instrument
+	On    map[string][]string `json:"on"`
 }
 
 type reply struct {
@@ -52,10 +61,10 @@ type reply struct {
 	Error  string          `json:"error,omitempty"`
 }
 
-// ServeControl serves a host's world on a unix socket, which only this user
-// can open, until ctx is done; it joins all it has started. A socket that
-// nobody serves any more is replaced.
-func ServeControl(ctx context.Context, h *Host, socketPath string) error {
+// ServeControl serves a desk on a unix socket, which only this user can open,
+// until ctx is done; it joins all it has started. A socket that nobody serves
+// any more is replaced.
+func ServeControl(ctx context.Context, desk *Desk, socketPath string) error {
 	if c, err := net.DialTimeout("unix", socketPath, time.Second); err == nil {
 		c.Close()
 		return fmt.Errorf("control socket %s: somebody serves it", socketPath)
@@ -100,38 +109,38 @@ func ServeControl(ctx context.Context, h *Host, socketPath string) error {
 			defer c.Close()
 			stop := context.AfterFunc(ctx, func() { c.Close() })
 			defer stop()
-			serveClient(h, c)
+			serveClient(desk, c)
 		}()
 	}
 }
 
 // serveClient answers until the client leaves, is silent for too long or says
 // what is no request.
-func serveClient(h *Host, c net.Conn) {
+func serveClient(desk *Desk, c net.Conn) {
 	in := bufio.NewScanner(c)
 	in.Buffer(nil, mostRequest)
 	for {
 		if c.SetDeadline(time.Now().Add(controlIdle)) != nil || !in.Scan() {
 			return
 		}
-		b, err := json.Marshal(handle(h, in.Bytes()))
-		if err != nil {
-			return
-		}
-		if _, err := c.Write(append(b, '\n')); err != nil {
+		if _, err := c.Write(append(desk.Answer(in.Bytes()), '\n')); err != nil {
 			return
 		}
 	}
 }
 
-func handle(h *Host, line []byte) reply {
+func (d *Desk) handle(line []byte) reply {
 	var r request
 	if err := strictly(line, &r); err != nil {
 		return failure(lab.E("sim: control", "", lab.KindInvalid, err))
 	}
 	var result any
 	var err error
-	h.With(func(w *sim.World) { result, err = r.do(w) })
+	if r.Do == "script" {
+		err = d.script(r.Text)
+	} else {
+		d.host.With(func(w *sim.World) { result, err = r.do(w) })
+	}
 	if err != nil {
 		return failure(err)
 	}
@@ -153,6 +162,8 @@ func (r request) do(w *sim.World) (any, error) {
 			return nil, lab.Ef("sim: set", "", lab.KindInvalid, "there is no value")
 		}
 		return nil, w.Set(r.Name, *r.Value)
+	case "faults":
+		return Faults{w.Faults(), w.FaultsOn()}, nil
 	case "reboot":
 		return nil, w.Fault(r.Instrument, "reboot", true, nil)
 	case "read":
@@ -176,12 +187,10 @@ func strictly(b []byte, into any) error {
 	return nil
 }
 
-// Control is a client of a control server. Safe for concurrent use.
+// Control is a client of a desk. Safe for concurrent use.
 type Control struct {
-	mu  sync.Mutex
-	c   net.Conn
-	in  *bufio.Reader
-	bad error // once a reply was lost none fits its request any more
+	exchange func(request []byte) ([]byte, error)
+	close    func() error
 }
 
 // Dial connects to a control server.
@@ -190,11 +199,40 @@ func Dial(socketPath string) (*Control, error) {
 	if err != nil {
 		return nil, lab.E("sim: control", "", lab.KindUnavailable, err)
 	}
-	return &Control{c: c, in: bufio.NewReader(c)}, nil
+	s := &socket{c: c, in: bufio.NewReader(c)}
+	return &Control{s.exchange, c.Close}, nil
+}
+
+// ControlBy is a client whose requests take another way than the socket.
+func ControlBy(exchange func(request []byte) ([]byte, error)) *Control {
+	return &Control{exchange, func() error { return nil }}
 }
 
 // Close ends the connection.
-func (c *Control) Close() error { return c.c.Close() }
+func (c *Control) Close() error { return c.close() }
+
+// socket is the client's end of a control socket.
+type socket struct {
+	mu  sync.Mutex
+	c   net.Conn
+	in  *bufio.Reader
+	bad error // once a reply was lost none fits its request any more
+}
+
+func (s *socket) exchange(request []byte) (reply []byte, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bad == nil {
+		s.bad = s.c.SetDeadline(time.Now().Add(controlTime))
+	}
+	if s.bad == nil {
+		_, s.bad = s.c.Write(append(request, '\n'))
+	}
+	if s.bad == nil {
+		reply, s.bad = s.in.ReadBytes('\n')
+	}
+	return reply, s.bad
+}
 
 // Effects is every instrument's count of physical effects.
 func (c *Control) Effects() (map[string]sim.Count, error) {
@@ -207,6 +245,16 @@ func (c *Control) Effects() (map[string]sim.Count, error) {
 func (c *Control) Fault(instrument, name string, on bool, args map[string]float64) error {
 	return c.ask(request{Do: "fault", Instrument: instrument, Name: name, On: on, Args: args}, nil)
 }
+
+// Faults lists what can go wrong, and what has.
+func (c *Control) Faults() (Faults, error) {
+	var out Faults
+	err := c.ask(request{Do: "faults"}, &out)
+	return out, err
+}
+
+// Script begins to play a script of faults, beside those that are playing.
+func (c *Control) Script(text string) error { return c.ask(request{Do: "script", Text: text}, nil) }
 
 // Set turns a knob of the world.
 func (c *Control) Set(name string, value float64) error {
@@ -232,20 +280,9 @@ func (c *Control) ask(r request, into any) error {
 	if err != nil {
 		return lab.E(op, r.Instrument, lab.KindInvalid, err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.bad == nil {
-		c.bad = c.c.SetDeadline(time.Now().Add(controlTime))
-	}
-	var line []byte
-	if c.bad == nil {
-		_, c.bad = c.c.Write(append(b, '\n'))
-	}
-	if c.bad == nil {
-		line, c.bad = c.in.ReadBytes('\n')
-	}
-	if c.bad != nil {
-		return lab.E(op, r.Instrument, lab.KindUnavailable, c.bad)
+	line, err := c.exchange(b)
+	if err != nil {
+		return lab.E(op, r.Instrument, lab.KindUnavailable, err)
 	}
 	var got reply
 	if err := strictly(line, &got); err != nil {

@@ -81,7 +81,7 @@ func control(t *testing.T) *faces.Control {
 	socket := filepath.Join(t.TempDir(), "sim.sock")
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- faces.ServeControl(ctx, h, socket) }()
+	go func() { ended <- faces.ServeControl(ctx, faces.NewDesk(ctx, h, nil), socket) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -98,7 +98,7 @@ func control(t *testing.T) *faces.Control {
 			if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
 				t.Errorf("the socket: %v, %v", info.Mode(), err)
 			}
-			if err := faces.ServeControl(ctx, h, socket); err == nil {
+			if err := faces.ServeControl(ctx, faces.NewDesk(ctx, h, nil), socket); err == nil {
 				t.Error("a second server took the socket")
 			}
 			return c
@@ -156,7 +156,7 @@ func TestOnlyDeadSocketsAreReplaced(t *testing.T) {
 	if err := os.WriteFile(socket, []byte("a file of somebody's"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := faces.ServeControl(context.Background(), host(), socket); err == nil {
+	if err := faces.ServeControl(context.Background(), faces.NewDesk(context.Background(), host(), nil), socket); err == nil {
 		t.Error("a file was replaced")
 	}
 	if b, err := os.ReadFile(socket); err != nil || len(b) == 0 {
@@ -173,7 +173,7 @@ func TestOnlyDeadSocketsAreReplaced(t *testing.T) {
 	dead.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- faces.ServeControl(ctx, host(), socket) }()
+	go func() { ended <- faces.ServeControl(ctx, faces.NewDesk(ctx, host(), nil), socket) }()
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if c, err := faces.Dial(socket); err == nil {
 			c.Close()
