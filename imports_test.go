@@ -69,6 +69,7 @@ var rows = map[string]row{
 		why: "NATS, and nothing else knows that it is NATS"},
 	"internal/journal": {ours: []string{"internal/failpoint", "internal/journal/chain", "internal/mailbox", "lab"}, third: []string{"github.com/mattn/go-sqlite3", "github.com/nats-io/nkeys"},
 		why: "SQLite, and nothing else knows that it is SQLite; nkeys: checkpoints are signed by the station's key"},
+	"internal/pki":       {why: "certificates of OPC UA in a folder: the standard library's, and nothing that could be told what to trust"},
 	"internal/failpoint": {why: "moments at which a test kills the process; nothing at all in an ordinary build"},
 	"internal/wall":      {third: []string{"github.com/oklog/ulid/v2"}, why: "the real clock and real ids"},
 	"planner": {ours: []string{"lab", "messages", "internal/bus"}, third: []string{"gonum.org/v1/gonum"},
