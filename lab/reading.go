@@ -83,4 +83,5 @@ func (r Reading) Fresh(now time.Time, maxAge time.Duration) (ok bool, why string
 type Sample struct {
 	ID      PropertyID
 	Reading Reading
+	Why     string // of a bad reading, for people: what was answered in its place; empty: nothing was
 }

@@ -25,7 +25,8 @@ type Link struct {
 
 	life drivers.Life // from Connect to Close
 
-	op sync.Mutex // held for a whole call: one at a time; Close takes it last
+	op   sync.Mutex // held for a whole call: one at a time; Close takes it last
+	most int        // nodes in one request, learned from refusals; guarded by op
 
 	mu      sync.Mutex // guards session
 	session *session   // nil before the first Connect; may be lost
@@ -38,7 +39,7 @@ func Open(cfg drivers.Config) (drivers.Link, error) {
 	if len(cfg.Instruments) == 0 || cfg.Clock == nil || cfg.Address == nil || cfg.Sink == nil {
 		return nil, lab.Ef(op, "", lab.KindInvalid, "it needs instruments, a sink, a clock and addresses")
 	}
-	l := &Link{cfg: cfg, devices: map[string]*device{}}
+	l := &Link{cfg: cfg, devices: map[string]*device{}, most: maxNodes}
 	for _, in := range cfg.Instruments {
 		d, err := compile(in)
 		if err != nil {
@@ -154,58 +155,6 @@ func (l *Link) Identify(ctx context.Context, instrument string) (drivers.Identit
 		return drivers.Identity{}, lab.E(op, instrument, lab.KindDeviceRefused, fmt.Errorf("node %s: %w", d.identify, err))
 	}
 	return drivers.Identity{Serial: drivers.Printable(serial, maxText)}, nil
-}
-
-// Read asks for properties in as few requests as the server's limit allows.
-func (l *Link) Read(ctx context.Context, instrument string, properties []lab.PropertyID) ([]lab.Sample, error) {
-	const op = "drivers/opcua: read"
-	l.op.Lock()
-	defer l.op.Unlock()
-	s, d, err := l.alive(op, instrument)
-	if err != nil {
-		return nil, err
-	}
-	samples := make([]lab.Sample, len(properties))
-	nodes := make([]*ua.ReadValueID, 0, len(properties))
-	asked := make([]int, 0, len(properties)) // nodes[i] is for samples[asked[i]]
-	for i, id := range properties {
-		p := d.properties[member{id.Component, id.Property}]
-		if p == nil || id.Instrument != instrument {
-			samples[i] = d.bad(id, l.cfg.Clock.Now())
-			continue
-		}
-		nodes = append(nodes, &ua.ReadValueID{NodeID: s.node(d, p.wire.Node)})
-		asked = append(asked, i)
-	}
-	for from := 0; from < len(nodes); from += s.maxNodes {
-		to := min(from+s.maxNodes, len(nodes))
-		call, cancel := context.WithTimeout(ctx, d.within)
-		results, err := s.read(call, nodes[from:to])
-		cancel()
-		if err != nil {
-			return nil, failed(ctx, s, op, instrument, err)
-		}
-		received := l.cfg.Clock.Now()
-		for i, dv := range results {
-			id := properties[asked[from+i]]
-			p := d.properties[member{id.Component, id.Property}]
-			samples[asked[from+i]] = lab.Sample{ID: id, Reading: p.reading(dv, received, d.epoch.Load())}
-		}
-	}
-	return samples, nil
-}
-
-// failed judges an error of a request without effect. Where the caller gave
-// up first, the session is still good; else it is lost.
-func failed(ctx context.Context, s *session, op, instrument string, err error) error {
-	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
-		return lab.E(op, instrument, lab.KindCancelled, err)
-	case ctx.Err() != nil:
-		return lab.E(op, instrument, lab.KindUnavailable, ctx.Err())
-	}
-	s.lose(err)
-	return lab.E(op, instrument, lab.KindUnavailable, err)
 }
 
 // Epoch of an instrument; it grows at every Connect.

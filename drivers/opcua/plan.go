@@ -27,6 +27,7 @@ type member struct{ component, name string }
 type property struct {
 	wire *lab.PropertyMap
 	typ  lab.Type
+	sick quarantine // guarded by the Link's op
 }
 
 type command struct {
@@ -132,8 +133,8 @@ func nodeID(ns uint16, text string) (*ua.NodeID, error) {
 }
 
 // bad is the sample of a property that could not be read.
-func (d *device) bad(id lab.PropertyID, received time.Time) lab.Sample {
-	return lab.Sample{ID: id, Reading: lab.Reading{Source: received, Received: received, Epoch: d.epoch.Load()}}
+func (d *device) bad(id lab.PropertyID, received time.Time, why string) lab.Sample {
+	return lab.Sample{ID: id, Reading: lab.Reading{Source: received, Received: received, Epoch: d.epoch.Load()}, Why: why}
 }
 
 // Opener makes Links; it satisfies drivers.Opener.

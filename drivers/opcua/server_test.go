@@ -30,6 +30,8 @@ type server struct {
 	methods    map[string]func([]*ua.Variant) ua.StatusCode // by method id
 	fault      ua.StatusCode                                // answer every read and call with this service fault
 	maxNodes   uint32
+	full       bool                                               // no session is to be had
+	asked      func(n int, nodes []*ua.ReadValueID) ua.StatusCode // sees each read but those of namespace 0; may refuse it
 
 	frozen atomic.Bool // takes requests and does nothing with them until it thaws
 	mute   atomic.Bool // acts on requests and answers none
@@ -155,6 +157,9 @@ func (s *server) answer(r ua.Request) ua.Response {
 	ok := header(r, ua.StatusOK)
 	switch q := r.(type) {
 	case *ua.CreateSessionRequest:
+		if s.full {
+			return &ua.ServiceFault{ResponseHeader: header(r, ua.StatusBadTooManySessions)}
+		}
 		s.logins.Add(1)
 		return &ua.CreateSessionResponse{ResponseHeader: ok, SessionID: ua.NewNumericNodeID(1, 1),
 			AuthenticationToken: ua.NewNumericNodeID(1, 2), RevisedSessionTimeout: q.RequestedSessionTimeout,
@@ -167,6 +172,11 @@ func (s *server) answer(r ua.Request) ua.Response {
 		s.reads.Add(1)
 		if s.fault != 0 && !namespaceArray(q.NodesToRead[0]) {
 			return &ua.ServiceFault{ResponseHeader: header(r, s.fault)}
+		}
+		if s.asked != nil && q.NodesToRead[0].NodeID.Namespace() != 0 {
+			if st := s.asked(len(q.NodesToRead), q.NodesToRead); st != 0 {
+				return &ua.ServiceFault{ResponseHeader: header(r, st)}
+			}
 		}
 		if s.maxNodes > 0 && len(q.NodesToRead) > int(s.maxNodes) {
 			return &ua.ServiceFault{ResponseHeader: header(r, ua.StatusBadTooManyOperations)}

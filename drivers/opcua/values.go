@@ -1,6 +1,7 @@
 package opcua
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -16,12 +17,13 @@ import (
 const maxText = 256
 
 // reading makes a reading of what a server answered for one node. It never
-// fails: what can't be trusted is of bad quality. The source time falls back
-// to the server's and then to received, because a server may send null times.
-func (p *property) reading(dv *ua.DataValue, received time.Time, epoch uint64) lab.Reading {
+// fails: what can't be trusted is of bad quality, and the error says why. The
+// source time falls back to the server's and then to received, because a
+// server may send null times.
+func (p *property) reading(dv *ua.DataValue, received time.Time, epoch uint64) (lab.Reading, error) {
 	r := lab.Reading{Source: received, Received: received, Epoch: epoch}
 	if dv == nil {
-		return r
+		return r, errors.New("no answer")
 	}
 	switch {
 	case !dv.SourceTimestamp.IsZero():
@@ -34,7 +36,7 @@ func (p *property) reading(dv *ua.DataValue, received time.Time, epoch uint64) l
 	if err == nil {
 		r.Quality = quality(dv.Status)
 	}
-	return r
+	return r, err
 }
 
 // quality is the severity in a status code's two top bits (OPC 10000-4, 7.39).
@@ -73,7 +75,7 @@ func (p *property) value(v *ua.Variant) (lab.Value, error) {
 		if s, ok := raw.(string); ok {
 			return lab.TextValue(drivers.Printable(s, maxText)), nil
 		}
-		return lab.Value{}, fmt.Errorf("a %T is no text", raw)
+		return lab.Value{}, fmt.Errorf("a %T is no text: %w", raw, errWrongType)
 	}
 	name, err := wireName(raw)
 	if err != nil {
@@ -111,7 +113,7 @@ func number(raw any) (float64, error) {
 		}
 		n = int64(x)
 	default:
-		return 0, fmt.Errorf("a %T is no number", raw)
+		return 0, fmt.Errorf("a %T is no number: %w", raw, errWrongType)
 	}
 	if n > drivers.MaxWhole || n < -drivers.MaxWhole {
 		return 0, fmt.Errorf("%d is too large", n)
@@ -127,7 +129,7 @@ func wireName(raw any) (string, error) {
 	case bool:
 		return strconv.FormatBool(x), nil
 	case float32, float64:
-		return "", fmt.Errorf("a %T is no name", raw)
+		return "", fmt.Errorf("a %T is no name: %w", raw, errWrongType)
 	}
 	n, err := number(raw)
 	if err != nil {

@@ -115,7 +115,7 @@ func FuzzReading(f *testing.F) {
 			return
 		}
 		for _, p := range d.properties {
-			r := p.reading(&ua.DataValue{Value: v, Status: ua.StatusCode(status)}, wallClock{}.Now(), 1)
+			r, _ := p.reading(&ua.DataValue{Value: v, Status: ua.StatusCode(status)}, wallClock{}.Now(), 1)
 			if r.Quality != lab.Good {
 				continue
 			}

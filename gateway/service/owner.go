@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +32,7 @@ type owner struct {
 	stopping  bool               // a stop is being sent; it has a watchdog of its own
 	lost      error              // the link says that it is gone
 	wake      chan struct{}
+	told      map[lab.PropertyID]string // why each can't be read, as written down last
 
 	epochs   map[string]uint64
 	silent   map[string]time.Time // instruments that do not answer, until when they are left alone
@@ -64,7 +66,7 @@ const (
 )
 
 func newOwner(s *Service, instruments []*lab.Instrument, open drivers.Opener) (*owner, error) {
-	o := &owner{s: s, instruments: instruments, wake: make(chan struct{}, 1), epochs: map[string]uint64{}, silent: map[string]time.Time{}, failures: map[string]int{}}
+	o := &owner{s: s, instruments: instruments, wake: make(chan struct{}, 1), told: map[lab.PropertyID]string{}, epochs: map[string]uint64{}, silent: map[string]time.Time{}, failures: map[string]int{}}
 	link, err := open(drivers.Config{Instruments: instruments, Sink: o, Clock: s.o.Clock, Address: s.o.Address})
 	if err != nil {
 		return nil, err
@@ -89,7 +91,10 @@ func newOwner(s *Service, instruments []*lab.Instrument, open drivers.Opener) (*
 }
 
 // Samples takes readings that a device sent by itself.
-func (o *owner) Samples(samples []lab.Sample) { o.s.slots.put(samples) }
+func (o *owner) Samples(samples []lab.Sample) {
+	o.s.slots.put(samples)
+	o.tell(samples)
+}
 
 // Lost takes the link's word that it, or one of its instruments, is gone. Of
 // an instrument alone the link itself sees to the return: a new epoch tells.
@@ -145,7 +150,9 @@ func (o *owner) run(ctx context.Context) {
 		}
 		_ = o.link.Close() // it has failed; only its resources are of interest
 		o.refuseSends(err)
-		o.wait(ctx, backoff)
+		// With jitter, so that many links to one server that is back don't all
+		// come at once; a full server gets the time to forget dead sessions.
+		o.rest(ctx, backoff/2+rand.N(backoff/2), err)
 		backoff = min(2*backoff, lastBackoff)
 	}
 }
@@ -302,6 +309,23 @@ func (o *owner) wait(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-o.wake:
 	case <-o.s.o.Clock.At(o.s.o.Clock.Now().Add(d)):
+	}
+}
+
+// rest waits before the next try to connect. Only a stop cuts it short: what
+// else is asked for meanwhile is answered, and does not make the owner hammer
+// at a server that is down or full.
+func (o *owner) rest(ctx context.Context, d time.Duration, why error) {
+	over := o.s.o.Clock.At(o.s.o.Clock.Now().Add(d))
+	for !o.stopPending() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-over:
+			return
+		case <-o.wake:
+			o.refuseSends(why)
+		}
 	}
 }
 

@@ -76,14 +76,34 @@ func (o *owner) read(ctx context.Context, instrument string, ids []lab.PropertyI
 	if err != nil {
 		return err
 	}
+	o.tell(samples)
 	dead := len(samples) > 0
 	for _, s := range samples {
-		dead = dead && s.Reading.Quality == lab.Bad
+		dead = dead && s.Reading.Quality == lab.Bad && s.Why == "" // what was answered in its place is a sign of life
 	}
 	if dead && !o.stopPending() {
 		o.demote(instrument, fmt.Errorf("none of its %d properties could be read", len(samples)))
 	}
 	return nil
+}
+
+// tell writes down why properties can't be read, once for each reason.
+func (o *owner) tell(samples []lab.Sample) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := range samples {
+		s := &samples[i]
+		if s.Why == "" && len(o.told) == 0 || o.told[s.ID] == s.Why {
+			continue
+		}
+		if s.Why == "" {
+			delete(o.told, s.ID)
+			o.s.o.Log(s.ID.String() + " can be read again")
+			continue
+		}
+		o.told[s.ID] = s.Why
+		o.s.o.Log(s.ID.String() + " can't be read: " + s.Why)
+	}
 }
 
 // nextPoll is the poll that has been due for longest, or how long until one is.
