@@ -174,6 +174,9 @@ func neverLeft(err error) bool {
 	if errors.As(err, &status) && notDone[status] {
 		return true
 	}
+	if errors.Is(err, errOtherChannel) {
+		return true
+	}
 	var broken *net.OpError
 	return errors.As(err, &broken) && broken.Op == "write" && errors.Is(err, net.ErrClosed)
 }

@@ -10,7 +10,10 @@
 //
 // It never reconnects by itself (but for the second try of a Stop), never
 // retries a call, and never talks to a server without a security policy unless
-// the lab file says "insecure: true" for every instrument behind it.
+// the lab file says "insecure: true" for every instrument behind it. With a
+// policy everything is signed and encrypted, with a server whose certificate
+// the trust list of package pki accepts, and that certificate only: it is looked
+// at before each request, because the client library takes any.
 //
 // Who owns which goroutine: the Link starts none. The client library runs a
 // receiver and a monitor for each connection; both end when the Link cuts the

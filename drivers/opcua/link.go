@@ -22,6 +22,7 @@ type Link struct {
 	cfg     drivers.Config
 	devices map[string]*device
 	within  time.Duration // the longest of the devices' reply times
+	secure  security      // the same for all devices
 
 	life drivers.Life // from Connect to Close
 
@@ -48,6 +49,10 @@ func Open(cfg drivers.Config) (drivers.Link, error) {
 		if l.devices[in.Name] != nil {
 			return nil, lab.Ef(op, in.Name, lab.KindInvalid, "it is there twice")
 		}
+		if len(l.devices) > 0 && d.secure != l.secure {
+			return nil, lab.Ef(op, in.Name, lab.KindInvalid, "its link has another security or user than that of "+cfg.Instruments[0].Name+", at the same endpoint")
+		}
+		l.secure = d.secure
 		l.devices[in.Name] = d
 		l.within = max(l.within, d.within)
 	}
@@ -67,14 +72,22 @@ func (l *Link) connect(ctx context.Context) error {
 	if old := l.take(nil); old != nil {
 		old.end(false)
 	}
-	endpoint, err := l.endpoint()
+	address, err := l.address()
 	if err != nil {
 		return lab.E(op, "", lab.KindUnavailable, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectReplies*l.within)
+	endpoint, replies := address["endpoint"], connectReplies
+	if l.secure.policy != "" {
+		replies += secureReplies
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(replies)*l.within)
 	defer cancel()
 	defer context.AfterFunc(l.life.Context(), cancel)()
-	s, err := dial(ctx, endpoint, l.within, l.devices, l.tellLost)
+	var s *session
+	cred, err := l.secure.discover(ctx, address, l.within, l.cfg.Clock.Now())
+	if err == nil {
+		s, err = dial(ctx, endpoint, l.within, cred, l.devices, l.tellLost)
+	}
 	if err != nil {
 		return lab.E(op, "", lab.KindUnavailable, fmt.Errorf("%s: %w", endpoint, err))
 	}
@@ -90,15 +103,12 @@ func (l *Link) connect(ctx context.Context) error {
 	return nil
 }
 
-func (l *Link) endpoint() (string, error) {
+func (l *Link) address() (map[string]string, error) {
 	address, err := l.cfg.Address(l.cfg.Instruments[0])
-	if err != nil {
-		return "", err
+	if err == nil && address["endpoint"] == "" {
+		err = errors.New("the link has no endpoint")
 	}
-	if address["endpoint"] == "" {
-		return "", errors.New("the link has no endpoint")
-	}
-	return address["endpoint"], nil
+	return address, err
 }
 
 func (l *Link) tellLost(err error) {

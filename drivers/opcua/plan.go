@@ -14,6 +14,7 @@ import (
 // device is one instrument, its profile compiled. Only epoch changes later.
 type device struct {
 	in         *lab.Instrument
+	secure     security
 	within     time.Duration // a request without an answer for this long has failed
 	identify   string        // node id within the namespace; empty: the device does not say
 	properties map[member]*property
@@ -41,9 +42,10 @@ func compile(in *lab.Instrument) (*device, error) {
 		return nil, fmt.Errorf("its profile is not for OPC UA")
 	}
 	p := in.Profile
+	secure, err := securityOf(in.Link)
 	switch {
-	case in.Link["insecure"] != "true":
-		return nil, fmt.Errorf(`its link has no security policy, and the key "insecure" of its link is not true`)
+	case err != nil:
+		return nil, err
 	case p.Link.Namespace == "":
 		return nil, fmt.Errorf("profile %s names no namespace", p.Name)
 	case p.Link.ReplyWithin <= 0:
@@ -51,7 +53,7 @@ func compile(in *lab.Instrument) (*device, error) {
 	case len(p.Init) > 0:
 		return nil, fmt.Errorf("profile %s has init exchanges, which OPC UA has no place for", p.Name)
 	}
-	d := &device{in: in, within: p.Link.ReplyWithin, identify: p.Identify.Send,
+	d := &device{in: in, secure: secure, within: p.Link.ReplyWithin, identify: p.Identify.Send,
 		properties: map[member]*property{}, commands: map[member]*command{}}
 	if d.identify != "" {
 		if _, err := nodeID(1, d.identify); err != nil {

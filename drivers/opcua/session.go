@@ -31,6 +31,7 @@ type session struct {
 	sock     *socket
 	nodes    map[string]map[string]*ua.NodeID // namespace URI, then id within it
 	maxNodes int                              // nodes in one read
+	cred     *credentials                     // nil: no security
 
 	armed atomic.Bool // a change of state counts as a loss
 	once  sync.Once
@@ -41,8 +42,8 @@ type session struct {
 
 // dial connects, opens a session and resolves every node of the devices. On
 // an error nothing is left open.
-func dial(ctx context.Context, endpoint string, within time.Duration, devices map[string]*device, onEnd func(error)) (*session, error) {
-	s := &session{sock: &socket{}, gone: make(chan struct{}), onEnd: onEnd, maxNodes: maxNodes}
+func dial(ctx context.Context, endpoint string, within time.Duration, cred *credentials, devices map[string]*device, onEnd func(error)) (*session, error) {
+	s := &session{sock: &socket{}, gone: make(chan struct{}), onEnd: onEnd, maxNodes: maxNodes, cred: cred}
 	client, err := opcua.NewClient(endpoint, s.options(within)...)
 	if err != nil {
 		return nil, err
@@ -50,7 +51,10 @@ func dial(ctx context.Context, endpoint string, within time.Duration, devices ma
 	s.client = client
 	stop := context.AfterFunc(ctx, s.sock.sever) // the library's handshake ignores a cancelled context
 	defer stop()
-	err = guard(func() error { return client.Connect(ctx) })
+	err = guard(func() error { return client.Connect(cred.opening(ctx, client)) })
+	if err == nil && !cred.same(client.Session()) {
+		err = errOtherChannel
+	}
 	if err == nil {
 		err = s.prepare(ctx, devices)
 	}
@@ -71,18 +75,14 @@ func dial(ctx context.Context, endpoint string, within time.Duration, devices ma
 }
 
 // options never let the library reconnect: it has faults there, and a link has
-// one owner. Signing and encryption will be chosen here.
+// one owner. What the credentials say goes last.
 func (s *session) options(within time.Duration) []opcua.Option {
-	return []opcua.Option{
+	return append([]opcua.Option{
 		opcua.AutoReconnect(false),
-		opcua.SecurityPolicy(ua.SecurityPolicyURINone),
-		opcua.SecurityMode(ua.MessageSecurityModeNone),
-		opcua.AuthAnonymous(),
 		opcua.RequestTimeout(within),
 		opcua.SessionTimeout(sessionTimeout),
 		opcua.SessionName("labgate"),
 		opcua.ApplicationName("labgate"),
-		opcua.ApplicationURI("urn:labgate:gateway"),
 		opcua.ProductURI("urn:labgate"),
 		opcua.Dialer(dialer(s.sock)),
 		opcua.StateChangedFunc(func(state opcua.ConnState) {
@@ -90,7 +90,7 @@ func (s *session) options(within time.Duration) []opcua.Option {
 				s.lose(errors.New("the connection ended"))
 			}
 		}),
-	}
+	}, s.cred.options()...)
 }
 
 func dialer(sock *socket) *uacp.Dialer {
@@ -156,7 +156,7 @@ func (s *session) read(ctx context.Context, nodes []*ua.ReadValueID) ([]*ua.Data
 	req := &ua.ReadRequest{TimestampsToReturn: ua.TimestampsToReturnBoth, NodesToRead: nodes}
 	var res *ua.ReadResponse
 	err := guard(func() (err error) {
-		res, err = s.client.Read(ctx, req)
+		res, err = s.client.Read(s.cred.request(ctx, s.client), req)
 		return err
 	})
 	if err == nil && len(res.Results) != len(nodes) {
@@ -173,7 +173,7 @@ func (s *session) call(ctx context.Context, object, method *ua.NodeID, args []*u
 	req := &ua.CallMethodRequest{ObjectID: object, MethodID: method, InputArguments: args}
 	var res *ua.CallMethodResult
 	err := guard(func() (err error) {
-		res, err = s.client.Call(ctx, req)
+		res, err = s.client.Call(s.cred.request(ctx, s.client), req)
 		if err == nil && res == nil {
 			err = errors.New("an empty answer")
 		}

@@ -32,6 +32,7 @@ type conn struct {
 	cfg *uasc.Config
 	sc  *uasc.SecureChannel
 
+	id       *Identity // whom the server was when this began; nil without security
 	boot     int
 	survivor bool // opened while the fault half_open was on: it is the new one that works
 	dead     bool // half open: carries nothing any more
@@ -52,6 +53,7 @@ func (c *conn) run(ctx context.Context) (err error) {
 			err = fmt.Errorf("connection from %s: %v", c.tcp.RemoteAddr(), r)
 		}
 	}()
+	c.id = c.srv.present()
 	_, c.boot = c.srv.host.Frozen(c.srv.instrument)
 	c.survivor = c.srv.host.HalfOpen(c.srv.instrument)
 	if err := c.greet(ctx); err != nil {
@@ -118,7 +120,10 @@ func (c *conn) greet(ctx context.Context) error {
 		return err
 	}
 	channel, token := c.srv.nextChannel()
-	c.cfg = &uasc.Config{SecurityPolicyURI: ua.SecurityPolicyURINone, SecurityMode: ua.MessageSecurityModeNone}
+	c.cfg = &uasc.Config{SecurityPolicyURI: ua.SecurityPolicyURINone, SecurityMode: ua.MessageSecurityModeNone} // until the client's first message says what it is
+	if c.id != nil {
+		c.cfg.Certificate, c.cfg.LocalKey = c.id.Certificate, c.id.Key
+	}
 	c.sc, err = uasc.NewServerSecureChannel(c.srv.endpoint, link, c.cfg, make(chan error, 1), channel, 1, token)
 	return err
 }
@@ -130,6 +135,9 @@ func (c *conn) frozen(ctx context.Context) (bool, error) {
 	if boot != c.boot {
 		c.srv.startedAt(boot)
 		return false, errors.New("the device was switched off and on")
+	}
+	if c.id != c.srv.present() {
+		return false, errors.New("the server was started again with another certificate")
 	}
 	if !c.survivor && !c.dead {
 		c.dead = c.srv.host.HalfOpen(c.srv.instrument)
@@ -185,10 +193,10 @@ func (c *conn) receive(ctx context.Context) error {
 	if msg.Err != nil {
 		return msg.Err
 	}
-	if c.cfg.SecurityPolicyURI != ua.SecurityPolicyURINone || c.cfg.SecurityMode != ua.MessageSecurityModeNone {
-		return errors.New("security is not offered here")
-	}
 	req := msg.Request()
+	if err := c.allowed(req); err != nil {
+		return err
+	}
 	if req == nil {
 		return nil // the channel was opened or renewed
 	}

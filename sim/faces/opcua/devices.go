@@ -20,15 +20,15 @@ const (
 )
 
 // Reactor serves the reactor on loopback; port 0 takes a free one.
-func Reactor(ctx context.Context, h *wire.Host, port int) (*Server, error) {
+func Reactor(ctx context.Context, h *wire.Host, port int, opts ...Option) (*Server, error) {
 	return start(ctx, h, port, "reactor", "Flow synthesizer", "LGF-500-0023",
-		[]string{"urn:labgate:simulator:flow-reactor:server", diURI, ladsURI, "urn:labgate:simulator:flow-reactor"}, reactorTree)
+		[]string{"urn:labgate:simulator:flow-reactor:server", diURI, ladsURI, "urn:labgate:simulator:flow-reactor"}, reactorTree, opts)
 }
 
 // Cell serves the coating cell on loopback; port 0 takes a free one.
-func Cell(ctx context.Context, h *wire.Host, port int) (*Server, error) {
+func Cell(ctx context.Context, h *wire.Host, port int, opts ...Option) (*Server, error) {
 	return start(ctx, h, port, "cell", "Coating cell", "LGX-17-0009",
-		[]string{"urn:labgate:simulator:coating-cell:server", diURI, packmlURI, "urn:labgate:simulator:coating-cell"}, cellTree)
+		[]string{"urn:labgate:simulator:coating-cell:server", diURI, packmlURI, "urn:labgate:simulator:coating-cell"}, cellTree, opts)
 }
 
 // deviceSet adds the device below Objects, with its nameplate.

@@ -1,6 +1,8 @@
 // Package opcua puts the reactor and the coating cell of the simulated
-// laboratory behind OPC UA servers, on loopback and without security: a tree
-// shaped like LADS (OPC 30500) and one shaped like PackML (OPC 30050).
+// laboratory behind OPC UA servers on loopback: a tree shaped like LADS (OPC
+// 30500) and one shaped like PackML (OPC 30050). They have no security, or an
+// identity, by which all is signed and encrypted, and users; a Restart with
+// another identity is what a changed or expired certificate looks like.
 //
 // A value is computed when it is asked for, all values of one request at the
 // same instant, with the world's time as source time. Everything is read-only:

@@ -29,19 +29,24 @@ type Server struct {
 	endpoint   string
 	space      *space
 
+	users     map[string]string // none: whoever has a channel is let in
+	userCerts [][]byte
+	clients   [][]byte
+
 	listener net.Listener
 	done     sync.WaitGroup
 	err      error // why it stopped to accept; set before the acceptor ends
 
-	mu      sync.Mutex
-	open    int
-	boot    int
-	started time.Time
-	channel uint32
+	mu       sync.Mutex
+	identity *Identity // nil: without security
+	open     int
+	boot     int
+	started  time.Time
+	channel  uint32
 }
 
 func start(ctx context.Context, h *wire.Host, port int, instrument, name, serial string, namespaces []string,
-	tree func(s *space, model, serial string)) (*Server, error) {
+	tree func(s *space, model, serial string), opts []Option) (*Server, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", instrument, err)
@@ -50,6 +55,9 @@ func start(ctx context.Context, h *wire.Host, port int, instrument, name, serial
 	s := &Server{
 		host: h, instrument: instrument, name: name, serial: serial, uri: namespaces[0], endpoint: "opc.tcp://" + l.Addr().String(),
 		space: standardSpace(namespaces), listener: l, boot: boot, started: h.Now(), channel: uint32(h.Now().UnixNano()) | 1,
+	}
+	for _, o := range opts {
+		o(s)
 	}
 	s.space.describeServer(s)
 	tree(s.space, name, serial)

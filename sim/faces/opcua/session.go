@@ -19,6 +19,7 @@ const (
 type session struct {
 	id, token *ua.NodeID
 	active    bool
+	nonce     []byte // what the client has to sign next
 	timeout   time.Duration
 	used      time.Time
 
@@ -60,7 +61,7 @@ func (c *conn) dispatch(now time.Time, reqID uint32, req ua.Request) (ua.Respons
 	}
 	switch r := req.(type) { // these need no session
 	case *ua.GetEndpointsRequest:
-		return &ua.GetEndpointsResponse{Endpoints: []*ua.EndpointDescription{c.srv.description()}}, ua.StatusOK
+		return &ua.GetEndpointsResponse{Endpoints: c.srv.endpoints()}, ua.StatusOK
 	case *ua.FindServersRequest:
 		return &ua.FindServersResponse{Servers: []*ua.ApplicationDescription{c.srv.description().Server}}, ua.StatusOK
 	case *ua.CreateSessionRequest:
@@ -76,7 +77,7 @@ func (c *conn) dispatch(now time.Time, reqID uint32, req ua.Request) (ua.Respons
 	s.used = now
 	switch r := req.(type) {
 	case *ua.ActivateSessionRequest:
-		return s.activate(r)
+		return c.activate(s, r)
 	case *ua.CloseSessionRequest:
 		delete(c.sessions, s.token.String())
 		return &ua.CloseSessionResponse{}, ua.StatusOK
@@ -98,13 +99,17 @@ func (c *conn) createSession(now time.Time, r *ua.CreateSessionRequest) (ua.Resp
 	timeout := revise(r.RequestedSessionTimeout, shortestSession, longestSession)
 	s := &session{
 		id: ua.NewNumericNodeID(1, c.nextID), token: ua.NewStringNodeID(1, hex.EncodeToString(random())),
-		timeout: timeout, used: now, points: map[string]continuation{},
+		timeout: timeout, used: now, nonce: random(), points: map[string]continuation{},
+	}
+	resp := &ua.CreateSessionResponse{
+		SessionID: s.id, AuthenticationToken: s.token, RevisedSessionTimeout: millis(timeout), ServerNonce: s.nonce,
+		ServerEndpoints: c.srv.endpoints(), ServerSignature: &ua.SignatureData{},
+	}
+	if err := c.sign(r, resp); err != nil {
+		return nil, ua.StatusBadSecurityChecksFailed
 	}
 	c.sessions[s.token.String()] = s
-	return &ua.CreateSessionResponse{
-		SessionID: s.id, AuthenticationToken: s.token, RevisedSessionTimeout: millis(timeout), ServerNonce: random(),
-		ServerEndpoints: []*ua.EndpointDescription{c.srv.description()}, ServerSignature: &ua.SignatureData{},
-	}, ua.StatusOK
+	return resp, ua.StatusOK
 }
 
 func random() []byte {
@@ -113,14 +118,12 @@ func random() []byte {
 	return b
 }
 
-func (s *session) activate(r *ua.ActivateSessionRequest) (ua.Response, ua.StatusCode) {
-	if r.UserIdentityToken != nil && r.UserIdentityToken.Value != nil {
-		if _, ok := r.UserIdentityToken.Value.(*ua.AnonymousIdentityToken); !ok {
-			return nil, ua.StatusBadIdentityTokenRejected
-		}
+func (c *conn) activate(s *session, r *ua.ActivateSessionRequest) (ua.Response, ua.StatusCode) {
+	if status := c.login(s, r); status != ua.StatusOK {
+		return nil, status
 	}
-	s.active = true
-	return &ua.ActivateSessionResponse{ServerNonce: random()}, ua.StatusOK
+	s.active, s.nonce = true, random()
+	return &ua.ActivateSessionResponse{ServerNonce: s.nonce}, ua.StatusOK
 }
 
 // revise puts a wish in milliseconds within bounds.
