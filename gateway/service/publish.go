@@ -9,7 +9,6 @@ import (
 	"labgate/gateway"
 	"labgate/internal/bus"
 	"labgate/internal/failpoint"
-	"labgate/lab"
 	"labgate/messages"
 )
 
@@ -130,18 +129,6 @@ func (s *Service) publish(now time.Time, doc any) {
 		}
 	}
 	s.out.put(outgoing{subject: subject, data: messages.Body(s.stamp.document(now, doc))})
-}
-
-// publishReadings sends telemetry, at most one reading a property and period.
-func (s *Service) publishReadings(now time.Time, samples []lab.Sample) {
-	for _, x := range samples {
-		if now.Sub(s.seen[x.ID]) < s.core.Telemetry(x.ID.Instrument) {
-			continue
-		}
-		s.seen[x.ID] = now
-		doc := s.stamp.document(now, messages.Telemetry{Instrument: x.ID.Instrument, Component: x.ID.Component, Property: x.ID.Property, Reading: x.Reading})
-		s.out.reading(bus.Telemetry(s.o.Lab.Name, s.o.Name, x.ID.Instrument, x.ID.Component, x.ID.Property), messages.Body(doc))
-	}
 }
 
 // runPublisher is the one goroutine that writes to the bus, so that a bus that

@@ -67,23 +67,23 @@ const maxWaiting = gateway.DefaultMaxLive
 
 // Service runs one gateway.
 type Service struct {
-	o       Options
-	core    *gateway.Core
-	boot    string
-	stops   *mailbox.Box[gateway.Event] // stops that were asked for: they go before events
-	events  *mailbox.Box[gateway.Event]
-	appends *mailbox.Box[appendRequest]
-	slots   slots
-	owners  map[string]*owner // by instrument
-	stamp   stamper
-	seen    map[lab.PropertyID]time.Time // when a reading was last published
-	out     *outbox
-	blobs   *mailbox.Box[storeRequest]
-	reloads *mailbox.Box[reloadRequest]
-	looks   *mailbox.Box[string] // ids that the journal is asked about
-	snaps   *journal.Keeper
-	seq     uint64 // of journal entries
-	fatal   chan error
+	o         Options
+	core      *gateway.Core
+	boot      string
+	stops     *mailbox.Box[gateway.Event] // stops that were asked for: they go before events
+	events    *mailbox.Box[gateway.Event]
+	appends   *mailbox.Box[appendRequest]
+	slots     slots
+	owners    map[string]*owner // by instrument
+	stamp     stamper
+	telemetry *telemetry
+	out       *outbox
+	blobs     *mailbox.Box[storeRequest]
+	reloads   *mailbox.Box[reloadRequest]
+	looks     *mailbox.Box[string] // ids that the journal is asked about
+	snaps     *journal.Keeper
+	seq       uint64 // of journal entries
+	fatal     chan error
 }
 
 // appendRequest is work for the journal's goroutine; token 0 is a note.
@@ -104,7 +104,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	}
 	now := o.Clock.Now()
 	s := &Service{o: o, boot: o.IDs.New(now), stops: mailbox.New[gateway.Event](), events: mailbox.New[gateway.Event](), appends: mailbox.New[appendRequest](),
-		owners: map[string]*owner{}, seen: map[lab.PropertyID]time.Time{}, out: newOutbox(),
+		owners: map[string]*owner{}, telemetry: newTelemetry(o.Lab.Instruments), out: newOutbox(),
 		blobs: mailbox.New[storeRequest](), reloads: mailbox.New[reloadRequest](), looks: mailbox.New[string](), fatal: make(chan error, 1)}
 	s.slots.readings = map[lab.PropertyID]lab.Reading{}
 	s.slots.ready = make(chan struct{}, 1)
@@ -199,7 +199,11 @@ func (s *Service) uniqueOwners() []*owner {
 func (s *Service) runCore(ctx context.Context) error {
 	var timer <-chan time.Time
 	for {
-		if next := s.core.Next(); next.IsZero() {
+		next := s.core.Next()
+		if t := s.telemetry.sweep; next.IsZero() || !t.IsZero() && t.Before(next) {
+			next = t
+		}
+		if next.IsZero() {
 			timer = nil
 		} else {
 			timer = s.o.Clock.At(next)
@@ -216,6 +220,7 @@ func (s *Service) runCore(ctx context.Context) error {
 		}
 		events := s.events.Take()
 		s.urgent(ctx)
+		s.sweepReadings(s.o.Clock.Now())
 		if len(events) == 0 {
 			now := s.o.Clock.Now()
 			s.act(ctx, now, s.core.Step(now, gateway.Tick{}))
