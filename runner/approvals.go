@@ -162,7 +162,8 @@ func (c *Core) approved(now time.Time, e ApprovalAsked) {
 		case err != nil:
 			reply.Say = fmt.Sprintf("it could not be made durable: %v", err)
 		case a.Decision == messages.RejectDecision && r.state == Leasing && !r.held: // approved in the same moment
-			r.abort = &Abort{Reason: rejectedBy(e.Principal, a.Reason), Exit: messages.ExitAbort}
+			r.approval.no = rejectedBy(e.Principal, a.Reason)
+			r.abort = &Abort{Reason: r.approval.no, Exit: messages.ExitAbort}
 			reply.OK, reply.Say = true, fmt.Sprintf("run %s is rejected", r.id)
 		case !r.waits():
 			reply.Say = fmt.Sprintf("the run does not wait for approval any more: it is %s", r.state)

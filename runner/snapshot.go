@@ -39,6 +39,7 @@ type runMemory struct {
 	Queued    time.Time            `json:"queued"`
 	Counts    time.Time            `json:"counts,omitzero"`
 	Approval  *messages.Approvals  `json:"approval,omitempty"`
+	Rejected  string               `json:"rejected,omitempty"` // by whom and why, of one whose end is not written down yet
 	Started   time.Time            `json:"started,omitzero"`
 	Log       []*Record            `json:"log,omitempty"`
 	Events    map[string]int       `json:"events,omitempty"`
@@ -128,6 +129,9 @@ func (r *run) memory() runMemory {
 		return m
 	}
 	m.Proposal, m.Content, m.Verdict = r.proposal.Proposal, r.proposal.content, r.verdict
+	if r.approval != nil {
+		m.Rejected = r.approval.no
+	}
 	if r.started.IsZero() { // one that has begun has no place in the queue any more
 		m.Counts = r.counts
 	}
@@ -182,7 +186,7 @@ func (c *Core) recallRun(m *runMemory) error {
 	maps.Copy(r.events, m.Events)
 	r.taken = m.Taken
 	if r.approval != nil && m.Approval != nil {
-		r.approval.Given, r.approval.Until = m.Approval.Given, m.Approval.Until
+		r.approval.Given, r.approval.Until, r.approval.no = m.Approval.Given, m.Approval.Until, m.Rejected
 	}
 	return nil
 }
