@@ -113,6 +113,7 @@ func (r *labReader) file(root *strict.Node) LabFile {
 		r.instrument(e)
 	}
 	r.checkAddresses()
+	r.sameSecurity()
 	r.resolveAffects()
 	more := LabFile{StartWithin: DefaultStartWithin, Assemblies: r.assemblies(f.Get("assemblies"))}
 	interlocks := f.Get("interlocks")

@@ -29,7 +29,7 @@ func (r *labReader) linkOf(n *strict.Node, in *lab.Instrument) {
 			in.Link["address"] = strconv.FormatInt(x, 10)
 		}
 	case lab.LinkOPCUA:
-		r.opcua(r.Map(n, "link of kind opcua", "endpoint", "insecure"), in)
+		r.opcua(r.Map(n, "link of kind opcua", opcuaKeys...), in)
 	case lab.LinkMQTT:
 		f := r.Map(n, "link of kind mqtt", "broker", "prefix")
 		b := f.Require("broker")
@@ -68,29 +68,6 @@ func (r *labReader) address(n *strict.Node, what string) string {
 }
 
 func simulated(address string) bool { return strings.HasPrefix(address, "sim:") }
-
-func (r *labReader) opcua(f *strict.Fields, in *lab.Instrument) {
-	n := f.Require("endpoint")
-	s := r.address(n, "endpoint")
-	r.put(in, "endpoint", s)
-	if b := f.Get("insecure"); b != nil {
-		r.put(in, "insecure", strconv.FormatBool(r.Bool(b)))
-	}
-	if s == "" {
-		return
-	}
-	host := hostOf(s)
-	if !simulated(s) && (!hasScheme(s, "opc.tcp") || host == "") {
-		r.add(n.Pos(), "bad_value", "as in opc.tcp://host:4840", "endpoint %q is not the address of an OPC UA server", s)
-		return
-	}
-	switch {
-	case in.Link["insecure"] != "true":
-		r.add(n.Pos(), "no_security", "insecure: true, for a server on this machine only", "%s: links with a security policy can't be configured yet", in.Name)
-	case !simulated(s) && !loopback(host):
-		r.add(f.Get("insecure").Pos(), "no_security", "", "%s: insecure is for servers on this machine; %s is elsewhere, and anybody between could command it", in.Name, host)
-	}
-}
 
 // hostOf is the host of an address with a scheme, without its port.
 func hostOf(address string) string {

@@ -65,6 +65,10 @@ instruments:
     profile: asi/ms-2000@1
     link: {port: "sim:stage"}
     safe: [xyz.halt]
+  reactor:
+    profile: labgate/flow-reactor@1
+    link: {endpoint: "opc.tcp://reactor:4840", security: Basic256Sha256, application_uri: "urn:reactor", user: labgate, password_file: reactor.password}
+    safe: [heat_off]
 assemblies:
   microscope: {stage: stage.xyz}
 nats: {embedded: {port: 4222}}
