@@ -35,6 +35,8 @@ type checked struct {
 	What  string  `json:"what"`                 // protocol, lab, profile, class, interlocks
 	All   bool    `json:"all_inputs,omitempty"` // proved for every value that the inputs may have; the bill is for the defaults
 	Reach []reach `json:"reach,omitempty"`
+	// Insecure are a lab's instruments whose links have no security policy.
+	Insecure []string `json:"insecure,omitempty"`
 	// Occupation is how long at worst each instrument's commands take.
 	Occupation map[string]lab.Quantity `json:"occupation,omitempty"`
 }
@@ -81,6 +83,9 @@ func (c *checkCmd) Run(a *app) error {
 
 // say shows what was proved, for people.
 func (c *checkCmd) say(a *app, r checked) {
+	if len(r.Insecure) > 0 {
+		a.say("  INSECURE  %s: no security policy; any program on this machine could command it", strings.Join(r.Insecure, ", "))
+	}
 	if r.What != "protocol" {
 		return
 	}
@@ -153,6 +158,7 @@ func (c *checkCmd) check(path string, cfg *configs.Config, labErr error) checked
 		}
 		r.Hashes = messages.Hashes{Lab: own.Lab.Hash, Rules: own.Rules.Hash}
 		_, r.Issues = loadLibrary(own)
+		r.Insecure = insecureLinks(own.Lab)
 		return r
 	}
 	data, err := readBounded(path)

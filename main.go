@@ -85,6 +85,11 @@ type cli struct {
 	Keys struct {
 		New keysNewCmd `cmd:"" help:"A principal with a key, listed in the data folder's access.yaml."`
 	} `cmd:"" help:"Keys of principals."`
+	PKI struct {
+		Init  pkiInitCmd  `cmd:"" help:"This gateway's own key and certificate, or a user's (--user); never over one that is there."`
+		Trust pkiTrustCmd `cmd:"" help:"Trust a server's certificate."`
+		List  pkiListCmd  `cmd:"" default:"withargs" help:"The certificates: this gateway's, trusted, rejected."`
+	} `cmd:"" name:"pki" help:"OPC UA certificates: who this gateway is, and whom it trusts."`
 	Journal struct {
 		Verify journalVerifyCmd `cmd:"" help:"Check the journal's chain."`
 		Show   journalShowCmd   `cmd:"" help:"Read the journal."`

@@ -50,6 +50,9 @@ func (c *serveCmd) Run(a *app) error {
 	wg.Add(1)
 	go func() { defer wg.Done(); reloadOnHangup(ctx, s) }()
 	a.serving(cfg.Lab.Name, cfg.Lab.Simulated, c.folder(), s.context)
+	if names := insecureLinks(cfg.Lab); len(names) > 0 {
+		a.say("INSECURE  %s: no security policy; any program on this machine could command it", strings.Join(names, ", "))
+	}
 	err = s.run(ctx)
 	cancel()
 	wg.Wait()

@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
 
 	"labgate/internal/bus"
+	"labgate/internal/pki"
 	"labgate/internal/wall"
 	"labgate/lab"
 	"labgate/sim"
 	"labgate/sim/faces"
+	opcuaface "labgate/sim/faces/opcua"
 )
 
 // simulatorName is the part of a simulated lab's process that people may ask
@@ -45,7 +48,11 @@ func (c *simCmd) Run(a *app) error {
 	}
 	ctx, cancel := context.WithCancel(a.ctx)
 	defer cancel()
-	running, err := startFaces(ctx, c.Seed, data, data.broker, a.switched)
+	secured, err := securedFaces(cfg.Lab, data)
+	if err != nil {
+		return err
+	}
+	running, err := startFaces(ctx, c.Seed, data, data.broker, a.switched, secured)
 	if err != nil {
 		return err
 	}
@@ -126,7 +133,7 @@ func (s *simulator) Wait() error {
 // data folder. There is one simulator a folder: a second one would take the
 // first one's place at the broker. tell, if any, is told of faults that go on
 // and off by a script.
-func startFaces(ctx context.Context, seed uint64, data folder, broker func() (string, string, string, error), tell func(string)) (*simulator, error) {
+func startFaces(ctx context.Context, seed uint64, data folder, broker func() (string, string, string, error), tell func(string), opts ...faces.Option) (*simulator, error) {
 	socket := data.path("sim.sock")
 	if c, err := faces.Dial(socket); err == nil {
 		return nil, errors.Join(fmt.Errorf("a simulator runs in %s already", data), c.Close())
@@ -134,7 +141,7 @@ func startFaces(ctx context.Context, seed uint64, data folder, broker func() (st
 	clock := wall.Clock{}
 	host := faces.NewHost(sim.NewDemo(seed, clock.Now()), clock)
 	ctx, cancel := context.WithCancel(ctx)
-	running, err := faces.Start(ctx, host, broker)
+	running, err := faces.Start(ctx, host, broker, opts...)
 	if err != nil {
 		cancel()
 		return nil, err
@@ -147,6 +154,41 @@ func startFaces(ctx context.Context, seed uint64, data folder, broker func() (st
 	s.joined.Add(1)
 	go func() { defer s.joined.Done(); s.join(ctx, data) }()
 	return s, nil
+}
+
+// securedFaces makes the simulated OPC UA servers want what the lab's links
+// say: security, and a user. A server's certificate is new at each start, as if
+// somebody had replaced it.
+func securedFaces(l *lab.Lab, data folder) (faces.Option, error) {
+	opts := map[string][]opcuaface.Option{}
+	for name, uri := range map[string]string{"reactor": opcuaface.ReactorURI, "cell": opcuaface.CellURI} {
+		for _, in := range l.Instruments {
+			if in.Link["endpoint"] != "sim:"+name || in.Link["security"] == "" {
+				continue
+			}
+			link := maps.Clone(in.Link)
+			if err := data.credentials(in, link); err != nil {
+				return nil, err
+			}
+			now := time.Now()
+			id, err := opcuaface.NewIdentity(uri, now.Add(-time.Hour), now.AddDate(1, 0, 0))
+			if err != nil {
+				return nil, err
+			}
+			opts[name] = append(opts[name], opcuaface.Secured(id))
+			if link["user"] != "" {
+				opts[name] = append(opts[name], opcuaface.Users(map[string]string{link["user"]: link["password"]}))
+			}
+			if cert := link["user_certificate"]; cert != "" {
+				user, err := pki.At(link["pki"]).User(cert, now)
+				if err != nil {
+					return nil, err
+				}
+				opts[name] = append(opts[name], opcuaface.UserCertificates(user.Certificate))
+			}
+		}
+	}
+	return faces.Secured(opts["reactor"], opts["cell"]), nil
 }
 
 // broker is where the station's devices connect, as long as it runs.

@@ -255,6 +255,9 @@ func (s *station) addresses(sim func(string) (string, error)) func(*lab.Instrume
 			}
 			link[k] = v
 		}
+		if err := s.data.credentials(in, link); err != nil {
+			return nil, err
+		}
 		if link["broker"] == "embedded" {
 			link["url"], link["user"], link["password"] = s.context.MQTT, s.context.MQTTUser, s.context.MQTTPassword
 		} else if link["broker"] != "" {

@@ -110,10 +110,17 @@ func Runs(w io.Writer, runs []messages.RunInfo, st *messages.Status) error {
 	for _, d := range st.Unsettled {
 		fmt.Fprintf(w, "UNSETTLED %s (%s.%s.%s): %s; the rules count the worse way\n          look, then: labgate resolve %s done|not_done|partly --reason …\n", d.Command, d.Instrument, d.Component, d.Name, d.Say, d.Command)
 	}
+	var insecure []string
 	for _, l := range st.Links {
 		if !l.Up {
 			fmt.Fprintf(w, "LINK      %s does not answer: %s\n", l.Instrument, l.Say)
 		}
+		if l.Insecure {
+			insecure = append(insecure, l.Instrument)
+		}
+	}
+	if len(insecure) > 0 {
+		fmt.Fprintf(w, "INSECURE  %s: no security policy; any program on this machine could command it\n", strings.Join(insecure, ", "))
 	}
 	return nil
 }

@@ -236,11 +236,22 @@ func writeNew(path string, data []byte) error {
 	return os.Link(f.Name(), path) // fails where there is one
 }
 
+// IsThumbprint reports whether a text is a whole thumbprint, SHA-1 or SHA-256,
+// in whatever way devices write it.
+func IsThumbprint(s string) bool {
+	b, err := hex.DecodeString(plain(s))
+	return err == nil && (len(b) == sha1.Size || len(b) == sha256.Size)
+}
+
+func plain(thumbprint string) string {
+	return strings.ToLower(strings.NewReplacer(":", "", " ", "").Replace(thumbprint))
+}
+
 // Trust moves a certificate from rejected/ to trusted/, by either of its whole
 // thumbprints.
 func (s *Store) Trust(thumbprint string) (Entry, error) {
-	want := strings.ToLower(strings.NewReplacer(":", "", " ", "").Replace(thumbprint))
-	if b, err := hex.DecodeString(want); err != nil || len(b) != sha1.Size && len(b) != sha256.Size {
+	want := plain(thumbprint)
+	if !IsThumbprint(thumbprint) {
 		return Entry{}, fmt.Errorf("%q is no thumbprint: 40 hexadecimal digits (SHA-1) or 64 (SHA-256), all of them", printable(thumbprint, maxText))
 	}
 	for _, dir := range []string{rejectedDir, trustedDir} {

@@ -27,11 +27,19 @@ type Address map[string]string
 // Option changes how Start does it.
 type Option func(*options)
 
-type options struct{ reactorPort, cellPort int }
+type options struct {
+	reactorPort, cellPort int
+	reactor, cell         []opcua.Option
+}
 
 // OPCUAPorts fixes the ports of the OPC UA servers; 0 takes a free one.
 func OPCUAPorts(reactor, cell int) Option {
 	return func(o *options) { o.reactorPort, o.cellPort = reactor, cell }
+}
+
+// Secured gives the OPC UA servers identities and users.
+func Secured(reactor, cell []opcua.Option) Option {
+	return func(o *options) { o.reactor, o.cell = reactor, cell }
 }
 
 // Running is the laboratory on its wires.
@@ -72,10 +80,10 @@ func (r *Running) start(ctx context.Context, h *Host, o options) (err error) {
 	if r.stage, err = serial.Stage(ctx, h); err != nil {
 		return err
 	}
-	if r.reactor, err = opcua.Reactor(ctx, h, o.reactorPort); err != nil {
+	if r.reactor, err = opcua.Reactor(ctx, h, o.reactorPort, o.reactor...); err != nil {
 		return err
 	}
-	r.cell, err = opcua.Cell(ctx, h, o.cellPort)
+	r.cell, err = opcua.Cell(ctx, h, o.cellPort, o.cell...)
 	return err
 }
 

@@ -16,19 +16,23 @@ const (
 	ladsURI   = "http://opcfoundation.org/UA/LADS/"
 	packmlURI = "http://opcfoundation.org/UA/PackML/"
 
+	// ReactorURI and CellURI are the servers' application URIs.
+	ReactorURI = "urn:labgate:simulator:flow-reactor:server"
+	CellURI    = "urn:labgate:simulator:coating-cell:server"
+
 	di, companion = 2, 3 // their indexes: 0 is the standard's, 1 the server's own
 )
 
 // Reactor serves the reactor on loopback; port 0 takes a free one.
 func Reactor(ctx context.Context, h *wire.Host, port int, opts ...Option) (*Server, error) {
 	return start(ctx, h, port, "reactor", "Flow synthesizer", "LGF-500-0023",
-		[]string{"urn:labgate:simulator:flow-reactor:server", diURI, ladsURI, "urn:labgate:simulator:flow-reactor"}, reactorTree, opts)
+		[]string{ReactorURI, diURI, ladsURI, "urn:labgate:simulator:flow-reactor"}, reactorTree, opts)
 }
 
 // Cell serves the coating cell on loopback; port 0 takes a free one.
 func Cell(ctx context.Context, h *wire.Host, port int, opts ...Option) (*Server, error) {
 	return start(ctx, h, port, "cell", "Coating cell", "LGX-17-0009",
-		[]string{"urn:labgate:simulator:coating-cell:server", diURI, packmlURI, "urn:labgate:simulator:coating-cell"}, cellTree, opts)
+		[]string{CellURI, diURI, packmlURI, "urn:labgate:simulator:coating-cell"}, cellTree, opts)
 }
 
 // deviceSet adds the device below Objects, with its nameplate.

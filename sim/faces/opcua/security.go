@@ -48,11 +48,8 @@ func UserCertificates(certs ...[]byte) Option { return func(s *Server) { s.userC
 // none there: all.
 func Clients(certs ...[]byte) Option { return func(s *Server) { s.clients = certs } }
 
-// URI is the application URI, which a certificate for the server has to name.
-func (s *Server) URI() string { return s.uri }
-
-// NewIdentity makes a certificate for this server on loopback, signed by
-// itself.
+// NewIdentity makes a certificate for a server on loopback with this
+// application URI, signed by itself.
 func NewIdentity(uri string, from, to time.Time) (Identity, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
