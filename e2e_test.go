@@ -474,12 +474,13 @@ func (l *twoProcesses) latched() string {
 
 // entry is an entry of the journal as `journal show --json` prints it.
 type entry struct {
-	Seq  uint64          `json:"seq"`
-	Kind string          `json:"kind"`
-	Run  string          `json:"run"`
-	Step string          `json:"step"`
-	Time time.Time       `json:"time"`
-	Body json.RawMessage `json:"body"`
+	Seq     uint64          `json:"seq"`
+	Kind    string          `json:"kind"`
+	Run     string          `json:"run"`
+	Step    string          `json:"step"`
+	Command string          `json:"command"`
+	Time    time.Time       `json:"time"`
+	Body    json.RawMessage `json:"body"`
 
 	Principal string   `json:"principal"`
 	Samples   []string `json:"samples"`
