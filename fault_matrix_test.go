@@ -265,6 +265,12 @@ func (row *faultRow) try(l *faultLab) {
 	if row.early {
 		row.on(l)
 		row.seen(l, job)
+		if !row.good { // a proposal would find the link as it was, for as long as nobody has missed it
+			eventually(l, "the station says that the link is down", func() bool {
+				_, status := l.runs()
+				return slices.ContainsFunc(status.Links, func(k messages.LinkStatus) bool { return k.Instrument == job.instrument && !k.Up })
+			})
+		}
 		run = l.propose(row.job)
 		time.Sleep(time.Second)
 		if row.good { // the fault is the device's, not the link's: it lasts as long as the command

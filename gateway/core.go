@@ -52,7 +52,7 @@ type Options struct {
 const DefaultMaxLive = 4096
 
 // DefaultMaxAnswered is how many outcomes are in memory where nothing is said.
-const DefaultMaxAnswered = 100_000
+const DefaultMaxAnswered = 10_000
 
 // DefaultSnapshotEvery is how many entries come between two snapshots where
 // nothing is said.

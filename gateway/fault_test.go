@@ -283,6 +283,10 @@ func TestLeases(t *testing.T) {
 	if s.stopped("pump_a.pump.stop") != 1 {
 		t.Error("nothing was done about it")
 	}
+	if r := s.leaseDo(other); r.OK || r.Issues[0].Code != "not_ready" {
+		t.Errorf("nothing was heard of it for 9 s: %+v", r)
+	}
+	s.read()
 	if r := s.leaseDo(other); !r.OK || r.Lease != 2 {
 		t.Errorf("%+v", r)
 	}
@@ -431,8 +435,8 @@ func TestClock(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	s.now = t0.Add(time.Hour)
-	s.lease("stage", "run")
 	s.read()
+	s.lease("stage", "run")
 	if r := s.ask("c2 stage.move x=0 mm, y=0 mm, z=0 mm"); !r.Accepted {
 		t.Errorf("%+v", r)
 	}

@@ -97,6 +97,9 @@ func (c *Core) takeLease(now time.Time, e LeaseAsked, p *place, ttl time.Duratio
 	case !again && !p.link.up:
 		refuse("not_ready", r.Instrument+" is not connected: "+p.link.say, "it waits until it is")
 		return
+	case !again && c.silent(now, r.Instrument):
+		refuse("not_ready", "no reading of "+r.Instrument+" can be stood upon: it gives none", "it waits until it does")
+		return
 	}
 	if err := c.engine.Scope(r.Run, r.Limits); err != nil {
 		if c.runs[r.Run] == 0 {

@@ -43,10 +43,12 @@ func (o *owner) interruptCall() {
 	}
 }
 
-// breakOpen closes a link under a call that does not come back.
+// breakOpen closes a link under a call that does not come back. Told of before
+// it is closed, the owner could be connected again by then, and would not know
+// that this connection was closed too.
 func (o *owner) breakOpen() {
-	o.Lost("", errors.New("it did not come back for a stop, and was closed"))
 	_ = o.link.Close() // an error here means that it is closed already
+	o.Lost("", errors.New("it did not come back for a stop, and was closed"))
 }
 
 func (o *owner) nextStop() (stop, bool) {
