@@ -49,6 +49,18 @@ properties:
   running: {}
 commands: {dose: {}, stop: {}}
 repeats: none
+`, `profile: labgate/written@1
+about: Writes to nodes.
+components: {jacket: thermostat/v1}
+link: {kind: opcua, namespace: "urn:x", reply_within: 1 s}
+properties:
+  temperature: {node: "s=T", unit: degC, poll: 500 ms, subscribe: 100 ms}
+  setpoint: {node: "s=SP", unit: degC, poll: 500 ms}
+  heating: {node: "s=On", poll: 500 ms}
+commands:
+  heat: {inputs: {target: {unit: degC, type: double}}, write: [{node: "s=SP", input: target}, {node: "s=On", value: true, type: boolean}]}
+  heat_off: {write: [{node: "s=On", value: false, type: boolean}]}
+repeats: none
 `},
 		"access": {`principals:
   ito: {role: safety, key: UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4, vetted: {by: anna, until: "2027-06-30T00:00:00Z"}, may: {inline: no}}

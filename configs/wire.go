@@ -59,7 +59,7 @@ func (r reader) quiet() *strict.Decoder { return &strict.Decoder{} }
 // propertyKeys are the keys of a property by the kind of its link.
 var propertyKeys = map[lab.LinkKind][]string{
 	lab.LinkSerial: {"send", "reply", "unit", "scale", "map", "poll"},
-	lab.LinkOPCUA:  {"node", "unit", "scale", "map", "poll"},
+	lab.LinkOPCUA:  {"node", "unit", "scale", "map", "poll", "subscribe"},
 	lab.LinkMQTT:   {"pointer", "unit", "scale", "map"},
 	lab.LinkMemory: {"unit", "scale", "poll"},
 }
@@ -93,6 +93,7 @@ func (r profileReader) propertyMap(e entry, f *strict.Fields, m member, spec *la
 		}
 	case lab.LinkOPCUA:
 		w.Node = r.nodeID(f.Require("node"))
+		w.Subscribe = r.positive(f.Get("subscribe"), "subscribe")
 	case lab.LinkMQTT:
 		w.Pointer = r.pointer(f.Require("pointer"))
 	}
@@ -177,7 +178,7 @@ func (r profileReader) wireNames(n *strict.Node, t lab.Type, m member) map[strin
 // commandKeys are the keys of a command by the kind of its link.
 var commandKeys = map[lab.LinkKind][]string{
 	lab.LinkSerial: {"inputs", "exchanges", "effect_at", "gives"},
-	lab.LinkOPCUA:  {"object", "method", "inputs"},
+	lab.LinkOPCUA:  {"write", "object", "method", "inputs"},
 	lab.LinkMQTT:   {"name", "inputs", "gives", "result_within"},
 	lab.LinkMemory: {},
 }
@@ -216,12 +217,73 @@ func (r profileReader) commandMap(f *strict.Fields, c *lab.CommandMap, spec *lab
 		}
 		r.effectAt(f.Get("effect_at"), c, spec)
 	case lab.LinkOPCUA:
-		c.Object, c.Method = r.nodeID(f.Require("object")), r.nodeID(f.Require("method"))
+		r.writes(f.Get("write"), c)
+		if len(c.Writes) == 0 || f.Get("object") != nil || f.Get("method") != nil {
+			c.Object, c.Method = r.nodeID(f.Require("object")), r.nodeID(f.Require("method"))
+		}
 	case lab.LinkMQTT:
 		c.Name = r.text(f.Require("name"), "name", 64)
 		c.ResultWithin = r.positive(f.Get("result_within"), "result_within")
 	}
 	r.gives(f.Get("gives"), c, spec)
+}
+
+// writes reads what a command writes to nodes, in its order.
+func (r profileReader) writes(n *strict.Node, c *lab.CommandMap) {
+	if n == nil {
+		return
+	}
+	nodes := map[string]lab.Pos{}
+	for _, e := range r.List(n) {
+		f := r.Map(e, "write to a node", "node", "input", "value", "type")
+		w := lab.WireWrite{Node: r.nodeID(f.Require("node")), Pos: f.Pos()}
+		if first, ok := nodes[w.Node]; ok && w.Node != "" {
+			r.add(f.Pos(), "duplicate", "", "%s is written already, at %s", w.Node, first)
+		}
+		nodes[w.Node] = f.Pos()
+		input, value := f.Get("input"), f.Get("value")
+		if t := f.Get("type"); t != nil && input != nil {
+			r.add(t.Pos(), "unknown_key", "", "the type stands with the input")
+		}
+		switch {
+		case (input == nil) == (value == nil):
+			r.add(f.Pos(), "missing_key", "input: the argument's name, or value: … with its type", "%s is written an argument or a fixed value, one of them", w.Node)
+		case input != nil:
+			w.Arg = r.writtenInput(input, c)
+		default:
+			w.Type = r.word(f.Require("type"), "type", wireTypeNames...)
+			w.Value = r.wireValue(value, w.Type)
+		}
+		c.Writes = append(c.Writes, w)
+	}
+	if len(c.Writes) == 0 || len(c.Writes) > maxExchanges {
+		r.add(n.Pos(), "bad_value", "", "%d writes; 1 to %d are possible", len(c.Writes), maxExchanges)
+	}
+}
+
+func (r profileReader) writtenInput(n *strict.Node, c *lab.CommandMap) string {
+	var names []string
+	for _, in := range c.Inputs {
+		if in.Arg == n.Text() {
+			return in.Arg
+		}
+		names = append(names, in.Arg)
+	}
+	r.add(n.Pos(), "unknown_name", "", "%s is no input of %s.%s%s", n.Text(), c.Component, c.Command, didYouMean(n.Text(), names))
+	return ""
+}
+
+// wireValue reads a fixed value of a wire type.
+func (r profileReader) wireValue(n *strict.Node, wire string) lab.Value {
+	switch wire {
+	case "":
+		return lab.Value{}
+	case "boolean":
+		return lab.BoolValue(r.Bool(n))
+	case "string":
+		return lab.TextValue(r.text(n, "value", 256))
+	}
+	return lab.NumberValue(lab.Q(r.Number(n), "1"))
 }
 
 // effectAt reads which exchange begins the effect. A read has none; a command

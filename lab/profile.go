@@ -89,7 +89,8 @@ type PropertyMap struct {
 	Exchange Exchange          // serial: how to ask; the capture named "value" is the property
 	Map      map[string]string // serial, mqtt, opcua: wire text or integer to enum name or "true"/"false"
 
-	Node string // opcua: node id within the namespace, "s=Reactor.Jacket.CurrentValue"
+	Node      string        // opcua: node id within the namespace, "s=Reactor.Jacket.CurrentValue"
+	Subscribe time.Duration // opcua: how often the server looks for a change and tells it, beside the polls; 0: not at all
 
 	Pointer string // mqtt: JSON pointer into the state
 	Pos     Pos
@@ -104,7 +105,8 @@ type CommandMap struct {
 	Exchanges []Exchange // serial
 	EffectAt  int        // serial: the exchange (from 1) whose first byte begins the effect
 
-	Object, Method string // opcua: call Method on Object
+	Writes         []WireWrite // opcua: written in this order, in one request, before the method is called
+	Object, Method string      // opcua: call Method on Object; empty where writing is all
 
 	Name         string // mqtt: the command's name on the wire
 	Gives        []WireGive
@@ -119,6 +121,16 @@ type WireInput struct {
 	Scale float64 // size of one wire step in Unit; 0 means 1
 	Type  string  // opcua: "double", "int32", …; mqtt: ignored
 	Key   string  // mqtt: the key in the command's arguments
+}
+
+// WireWrite is one value that a command writes to a node: an argument's, or a
+// fixed one.
+type WireWrite struct {
+	Node  string
+	Arg   string // the argument; written as its input says
+	Value Value  // or this
+	Type  string // … as this wire type
+	Pos   Pos
 }
 
 // WireGive is one result on the wire (mqtt: within the acknowledgement).

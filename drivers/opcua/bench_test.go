@@ -48,11 +48,11 @@ func BenchmarkExchange(b *testing.B) {
 	d := l.devices["dev"]
 	cmd := dose()
 	c := d.commands[member{"part", "dose"}]
-	args, err := c.arguments(cmd.Args)
+	said, err := c.message(cmd.Args)
 	if err != nil {
 		b.Fatal(err)
 	}
-	req := &ua.CallMethodRequest{ObjectID: l.session.node(d, "s=Pump"), MethodID: l.session.node(d, "s=Pump.Dose"), InputArguments: args}
+	req := &ua.CallMethodRequest{ObjectID: l.session.node(d, "s=Pump"), MethodID: l.session.node(d, "s=Pump.Dose"), InputArguments: said.args}
 	b.Run("library", func(b *testing.B) {
 		for b.Loop() {
 			if _, err := l.session.client.Call(b.Context(), req); err != nil {

@@ -14,7 +14,7 @@ import (
 	"labgate/safety"
 )
 
-// Exchange calls the command's method once.
+// Exchange writes the command's nodes and calls its method, once.
 func (l *Link) Exchange(ctx context.Context, cmd *lab.Command, permit *safety.Permit) (drivers.Result, error) {
 	const op = "drivers/opcua: exchange"
 	l.op.Lock()
@@ -28,7 +28,7 @@ func (l *Link) Exchange(ctx context.Context, cmd *lab.Command, permit *safety.Pe
 	if c == nil {
 		return drivers.Result{}, lab.Ef(op, name, lab.KindInvalid, "its profile has no command "+cmd.Target.String())
 	}
-	args, err := c.arguments(cmd.Args)
+	said, err := c.message(cmd.Args)
 	if err != nil {
 		return drivers.Result{}, lab.E(op, name, lab.KindInvalid, err)
 	}
@@ -43,10 +43,10 @@ func (l *Link) Exchange(ctx context.Context, cmd *lab.Command, permit *safety.Pe
 	if err := permit.Spend(cmd, d.epoch.Load(), sent); err != nil {
 		return drivers.Result{}, err
 	}
-	return s.exchange(ctx, op, d, c, args, sent)
+	return s.exchange(ctx, op, d, c, said, sent)
 }
 
-// Stop calls a safe command's method. Where the first try gets no answer it
+// Stop does the same for a safe command. Where the first try gets no answer it
 // connects again and tries once more: a stop may be repeated.
 func (l *Link) Stop(ctx context.Context, order *safety.Order) (drivers.Result, error) {
 	const op = "drivers/opcua: stop"
@@ -64,7 +64,7 @@ func (l *Link) Stop(ctx context.Context, order *safety.Order) (drivers.Result, e
 	if c == nil || c.spec.Effect != lab.Safe {
 		return drivers.Result{}, lab.Ef(op, target.Instrument, lab.KindInvalid, target.String()+" is no safe command")
 	}
-	args, err := c.arguments(order.Args())
+	said, err := c.message(order.Args())
 	if err != nil {
 		return drivers.Result{}, lab.E(op, target.Instrument, lab.KindInvalid, err)
 	}
@@ -83,7 +83,7 @@ func (l *Link) Stop(ctx context.Context, order *safety.Order) (drivers.Result, e
 				return first, err
 			}
 		}
-		r, err := s.exchange(ctx, op, d, c, args, l.cfg.Clock.Now())
+		r, err := s.exchange(ctx, op, d, c, said, l.cfg.Clock.Now())
 		if err == nil || lab.KindOf(err) == lab.KindDeviceRefused || try == 1 || ctx.Err() != nil {
 			return r, err
 		}
@@ -93,13 +93,69 @@ func (l *Link) Stop(ctx context.Context, order *safety.Order) (drivers.Result, e
 	return first, firstErr
 }
 
-// exchange calls a method and judges what came of it. From here on an error
-// is KindNotSent only where the request can't have left.
-func (s *session) exchange(ctx context.Context, op string, d *device, c *command, args []*ua.Variant, sent time.Time) (drivers.Result, error) {
-	name := d.in.Name
+// exchange writes, calls, and judges what came of it. From here on an error is
+// KindNotSent only where no request can have left.
+func (s *session) exchange(ctx context.Context, op string, d *device, c *command, said message, sent time.Time) (drivers.Result, error) {
+	r := drivers.Result{Sent: sent}
+	if len(c.writes) > 0 {
+		status, err := s.write(ctx, d, c, said.writes)
+		if r, err = s.judge(ctx, op, d, sent, status, err); err != nil || c.wire.Method == "" {
+			return r, err
+		}
+	}
 	call, cancel := context.WithTimeout(ctx, d.within)
 	defer cancel()
-	res, err := s.call(call, s.node(d, c.wire.Object), s.node(d, c.wire.Method), args)
+	res, err := s.call(call, s.node(d, c.wire.Object), s.node(d, c.wire.Method), said.args)
+	if err != nil {
+		r, err = s.judge(ctx, op, d, sent, 0, err)
+	} else {
+		r, err = s.judge(ctx, op, d, sent, res.StatusCode, nil)
+		if lab.KindOf(err) == lab.KindDeviceRefused {
+			err = lab.E(op, d.in.Name, lab.KindDeviceRefused, refusal(res))
+		}
+	}
+	if kind := lab.KindOf(err); len(c.writes) > 0 && (kind == lab.KindNotSent || kind == lab.KindDeviceRefused) {
+		r.Sent = sent
+		return r, lab.E(op, d.in.Name, lab.KindOutcomeUnknown, fmt.Errorf("its nodes were written, and then: %w", err))
+	}
+	return r, err
+}
+
+// write writes a command's nodes in one request. Where the server took some and
+// not others, nobody knows what comes of that.
+func (s *session) write(ctx context.Context, d *device, c *command, values []*ua.Variant) (ua.StatusCode, error) {
+	req := &ua.WriteRequest{}
+	for i := range c.writes {
+		req.NodesToWrite = append(req.NodesToWrite, &ua.WriteValue{NodeID: s.node(d, c.writes[i].node), AttributeID: ua.AttributeIDValue,
+			Value: &ua.DataValue{EncodingMask: ua.DataValueValue, Value: values[i]}})
+	}
+	call, cancel := context.WithTimeout(ctx, d.within)
+	defer cancel()
+	res, err := send[*ua.WriteResponse](call, s, req)
+	switch {
+	case err != nil:
+		return 0, err
+	case len(res.Results) != len(values):
+		return ua.StatusBadUnknownResponse, nil
+	}
+	worst, bad := ua.StatusOK, 0
+	for _, st := range res.Results {
+		if quality(st) == lab.Bad {
+			bad++
+		}
+		if st != ua.StatusOK && quality(worst) != lab.Bad {
+			worst = st
+		}
+	}
+	if bad > 0 && bad < len(values) {
+		return ua.StatusBadUnexpectedError, nil
+	}
+	return worst, nil
+}
+
+// judge says what may be assumed after a request with an effect.
+func (s *session) judge(ctx context.Context, op string, d *device, sent time.Time, status ua.StatusCode, err error) (drivers.Result, error) {
+	name := d.in.Name
 	if err != nil {
 		if ctx.Err() == nil {
 			s.lose(err) // no answer in time, or the server rejected the whole request
@@ -110,16 +166,16 @@ func (s *session) exchange(ctx context.Context, op string, d *device, c *command
 		return drivers.Result{Sent: sent}, lab.E(op, name, lab.KindOutcomeUnknown, err)
 	}
 	r := drivers.Result{Sent: sent}
-	switch q := quality(res.StatusCode); {
+	switch q := quality(status); {
 	case q == lab.Good:
 		r.Acked = true
 		return r, nil
 	case q == lab.Uncertain:
 		return r, nil // taken, perhaps: read-back decides
-	case provesNothing[res.StatusCode]:
-		return r, lab.E(op, name, lab.KindOutcomeUnknown, res.StatusCode)
+	case provesNothing[status]:
+		return r, lab.E(op, name, lab.KindOutcomeUnknown, status)
 	}
-	return r, lab.E(op, name, lab.KindDeviceRefused, refusal(res))
+	return r, lab.E(op, name, lab.KindDeviceRefused, status)
 }
 
 // refusal names the status and the arguments that the server did not like.

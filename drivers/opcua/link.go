@@ -14,8 +14,9 @@ import (
 )
 
 // connectReplies is how many replies a Connect waits for, at most: hello,
-// channel, session, activation, namespaces, limits.
-const connectReplies = 6
+// channel, session, activation, namespaces, limits, units, facts, subscription,
+// nodes to watch. A thousand nodes more make it three more.
+const connectReplies = 10
 
 // Link is the live connection to all instruments of one endpoint.
 type Link struct {
@@ -26,8 +27,9 @@ type Link struct {
 
 	life drivers.Life // from Connect to Close
 
-	op   sync.Mutex // held for a whole call: one at a time; Close takes it last
-	most int        // nodes in one request, learned from refusals; guarded by op
+	op               sync.Mutex // held for a whole call: one at a time; Close takes it last
+	most             int        // nodes in one request, learned from refusals; guarded by op
+	factless, polled time.Time  // until when the server is not asked for facts, or for a subscription; guarded by op
 
 	mu      sync.Mutex // guards session
 	session *session   // nil before the first Connect; may be lost
@@ -76,23 +78,20 @@ func (l *Link) connect(ctx context.Context) error {
 	if err != nil {
 		return lab.E(op, "", lab.KindUnavailable, err)
 	}
-	endpoint, replies := address["endpoint"], connectReplies
+	endpoint, replies := address["endpoint"], connectReplies+3*l.nodes()/maxNodes
 	if l.secure.policy != "" {
 		replies += secureReplies
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(replies)*l.within)
 	defer cancel()
 	defer context.AfterFunc(l.life.Context(), cancel)()
-	var s *session
 	cred, err := l.secure.discover(ctx, address, l.within, l.cfg.Clock.Now())
+	var s *session
 	if err == nil {
-		s, err = dial(ctx, endpoint, l.within, cred, l.devices, l.tellLost)
+		s, err = l.open(ctx, endpoint, cred)
 	}
 	if err != nil {
 		return lab.E(op, "", lab.KindUnavailable, fmt.Errorf("%s: %w", endpoint, err))
-	}
-	for _, d := range l.devices {
-		d.epoch.Add(1)
 	}
 	l.take(s)
 	if l.life.Err() != nil { // Close came meanwhile and may have missed it
@@ -101,6 +100,71 @@ func (l *Link) connect(ctx context.Context) error {
 		return lab.Ef(op, "", lab.KindUnavailable, "closed")
 	}
 	return nil
+}
+
+// open dials, asks what the server says of the nodes, and subscribes. A server
+// that does not offer these services ends the session over the question: it is
+// dialled again, and they are left out for a while. Polls are enough.
+func (l *Link) open(ctx context.Context, endpoint string, cred *credentials) (*session, error) {
+	for {
+		s, err := dial(ctx, endpoint, l.within, cred, l.devices, l.tellLost)
+		if err != nil {
+			return nil, err
+		}
+		now := l.cfg.Clock.Now()
+		leave := &l.factless
+		if !now.Before(*leave) {
+			err = s.facts(ctx, l.devices)
+		}
+		if err == nil {
+			for _, d := range l.devices {
+				d.epoch.Add(1)
+			}
+			if leave = &l.polled; !now.Before(*leave) {
+				err = l.subscribe(ctx, s)
+			}
+		}
+		if err == nil {
+			err = s.arm()
+		}
+		if err == nil {
+			return s, nil
+		}
+		s.end(false)
+		var fault ua.StatusCode
+		if now.Before(*leave) || !errors.Is(err, errQuiet) && (!errors.As(err, &fault) || !notOffered[fault]) {
+			return nil, err
+		}
+		*leave = now.Add(askAgainAfter)
+	}
+}
+
+// askAgainAfter is how long a service that a server does not offer is left
+// alone: it may have been full.
+const askAgainAfter = 10 * time.Minute
+
+// notOffered are the faults of a server that has no such service, or no room
+// for one more subscription.
+var notOffered = map[ua.StatusCode]bool{
+	ua.StatusBadServiceUnsupported:       true,
+	ua.StatusBadNotImplemented:           true,
+	ua.StatusBadNotSupported:             true,
+	ua.StatusBadTooManySubscriptions:     true,
+	ua.StatusBadTooManyMonitoredItems:    true,
+	ua.StatusBadUserAccessDenied:         true,
+	ua.StatusBadRequestTypeInvalid:       true,
+	ua.StatusBadTooManyOperations:        true,
+	ua.StatusBadEncodingLimitsExceeded:   true,
+	ua.StatusBadSecurityModeInsufficient: true,
+}
+
+// nodes counts what is asked for at a Connect.
+func (l *Link) nodes() int {
+	n := 0
+	for _, d := range l.devices {
+		n += len(d.properties) + len(d.commands)
+	}
+	return n
 }
 
 func (l *Link) address() (map[string]string, error) {

@@ -2,7 +2,9 @@ package opcua
 
 import (
 	"context"
+	"errors"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -22,11 +24,30 @@ func (wallClock) At(t time.Time) <-chan time.Time { return time.After(time.Until
 
 // sink records what a link tells by itself.
 type sink struct {
-	mu   sync.Mutex
-	lost []error
+	mu      sync.Mutex
+	lost    []error
+	samples []lab.Sample
 }
 
-func (s *sink) Samples([]lab.Sample) {}
+func (s *sink) Samples(x []lab.Sample) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.samples = append(s.samples, x...)
+}
+
+func (s *sink) heard() []lab.Sample {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.samples)
+}
+
+// why joins what it was told of losses.
+func (s *sink) why() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(s.lost...)
+}
+
 func (s *sink) Lost(_ string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -236,13 +257,17 @@ func TestReadDistrusts(t *testing.T) {
 		"number for a text":  {"s=Lot", "lot", good(int32(6)), lab.Bad, lab.Missing},
 	} {
 		b.set("s=Made", good(int32(1)))
+		b.set("s=T", good(300.0))
+		b.read(t, "temperature") // three wrong types in a row would put it aside
 		b.set(c.node, c.value)
 		r := b.read(t, c.property)[0]
 		if r.Quality != c.quality || r.Value.Kind != c.kind {
 			t.Errorf("%s: %s %v, want %s and a %s", name, r.Quality, r.Value, c.quality, c.kind)
 		}
 	}
-	if got := b.read(t, "temperature", "made"); got[1].Quality != lab.Good && got[0].Quality == lab.Good {
+	b.set("s=Made", good(int32(1)))
+	b.set("s=T", failed)
+	if got := b.read(t, "temperature", "made"); got[1].Quality != lab.Good || got[0].Quality != lab.Bad {
 		t.Errorf("a bad node spoiled the batch: %+v", got)
 	}
 }

@@ -29,11 +29,23 @@ type property struct {
 	wire *lab.PropertyMap
 	typ  lab.Type
 	sick quarantine // guarded by the Link's op
+	says *fact      // what the server says of its node; set while nobody listens
 }
 
 type command struct {
-	wire *lab.CommandMap
-	spec *lab.CommandSpec
+	wire   *lab.CommandMap
+	spec   *lab.CommandSpec
+	args   []*lab.WireInput // of the method, in its order
+	writes []write
+}
+
+// write is one node that a command writes.
+type write struct {
+	node  string
+	in    *lab.WireInput // the argument; or
+	fixed *ua.Variant    // … always this, as typ
+	typ   string
+	says  *fact
 }
 
 // compile checks everything about an instrument that needs no server.
@@ -101,12 +113,26 @@ func (d *device) addCommand(m *lab.CommandMap) error {
 		return fmt.Errorf("command %s: no class of profile %s has it", path, d.in.Profile.Name)
 	}
 	cmd := &command{wire: m, spec: c.Class.Command(m.Command)}
-	for _, id := range []string{m.Object, m.Method} {
+	ids := []string{m.Object, m.Method}
+	if len(m.Writes) > 0 && m.Object == "" && m.Method == "" {
+		ids = nil
+	}
+	for i := range m.Writes {
+		ids = append(ids, m.Writes[i].Node)
+	}
+	for _, id := range ids {
 		if _, err := nodeID(1, id); err != nil {
 			return fmt.Errorf("command %s: %w", path, err)
 		}
 	}
-	for _, in := range m.Inputs {
+	if err := cmd.addWrites(); err != nil {
+		return fmt.Errorf("command %s: %w", path, err)
+	}
+	for i := range m.Inputs {
+		in := &m.Inputs[i]
+		if !cmd.written(in.Arg) {
+			cmd.args = append(cmd.args, in)
+		}
 		arg := cmd.spec.Arg(in.Arg)
 		switch {
 		case arg == nil:
@@ -119,6 +145,46 @@ func (d *device) addCommand(m *lab.CommandMap) error {
 	}
 	d.commands[member{m.Component, m.Command}] = cmd
 	return nil
+}
+
+func (c *command) addWrites() error {
+	for i := range c.wire.Writes {
+		m := &c.wire.Writes[i]
+		w := write{node: m.Node, typ: m.Type}
+		if m.Arg == "" {
+			var err error
+			if w.fixed, err = variant(&lab.WireInput{Type: m.Type}, m.Value); err != nil {
+				return fmt.Errorf("%s: %w", m.Node, err)
+			}
+		}
+		for j := range c.wire.Inputs {
+			if in := &c.wire.Inputs[j]; m.Arg != "" && in.Arg == m.Arg {
+				w.in, w.typ = in, in.Type
+			}
+		}
+		if w.fixed == nil && w.in == nil {
+			return fmt.Errorf("%s: it has no input %q", m.Node, m.Arg)
+		}
+		c.writes = append(c.writes, w)
+	}
+	if len(c.writes) > 0 && c.wire.Method == "" {
+		for _, in := range c.wire.Inputs {
+			if !c.written(in.Arg) {
+				return fmt.Errorf("argument %s has no way onto the wire", in.Arg)
+			}
+		}
+	}
+	return nil
+}
+
+// written reports whether an argument is written to a node.
+func (c *command) written(arg string) bool {
+	for i := range c.wire.Writes {
+		if c.wire.Writes[i].Arg == arg {
+			return true
+		}
+	}
+	return false
 }
 
 // nodeID reads a node id within a namespace, "s=Reactor.Speed" or "i=17". It

@@ -33,6 +33,8 @@ type server struct {
 	full       bool                                               // no session is to be had
 	asked      func(n int, nodes []*ua.ReadValueID) ua.StatusCode // sees each read but those of namespace 0; may refuse it
 
+	other func(ua.Request) ua.Response // services beyond sessions, reads and calls
+
 	frozen atomic.Bool // takes requests and does nothing with them until it thaws
 	mute   atomic.Bool // acts on requests and answers none
 	lose   atomic.Bool // acts on the next call and does not answer it
@@ -191,6 +193,12 @@ func (s *server) answer(r ua.Request) ua.Response {
 			return &ua.ServiceFault{ResponseHeader: header(r, s.fault)}
 		}
 		return s.call(q, ok)
+	}
+	if s.other != nil {
+		if res := s.other(r); res != nil {
+			res.SetHeader(ok)
+			return res
+		}
 	}
 	return &ua.ServiceFault{ResponseHeader: header(r, ua.StatusBadServiceUnsupported)}
 }

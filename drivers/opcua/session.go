@@ -38,14 +38,20 @@ type session struct {
 	gone  chan struct{} // closed when it is lost
 	err   error         // why; set before gone is closed
 	onEnd func(error)   // tells the sink
+
+	ctx       context.Context // ends with the session
+	cancel    context.CancelFunc
+	listeners sync.WaitGroup // what hears its subscription; joined by end
 }
 
 // dial connects, opens a session and resolves every node of the devices. On
 // an error nothing is left open.
 func dial(ctx context.Context, endpoint string, within time.Duration, cred *credentials, devices map[string]*device, onEnd func(error)) (*session, error) {
 	s := &session{sock: &socket{}, gone: make(chan struct{}), onEnd: onEnd, maxNodes: maxNodes, cred: cred}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	client, err := opcua.NewClient(endpoint, s.options(within)...)
 	if err != nil {
+		s.cancel()
 		return nil, err
 	}
 	s.client = client
@@ -58,12 +64,6 @@ func dial(ctx context.Context, endpoint string, within time.Duration, cred *cred
 	if err == nil {
 		err = s.prepare(ctx, devices)
 	}
-	if err == nil {
-		s.armed.Store(true)
-		if client.State() != opcua.Connected { // lost before it was armed
-			err = errors.New("the connection ended at once")
-		}
-	}
 	if err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
@@ -72,6 +72,16 @@ func dial(ctx context.Context, endpoint string, within time.Duration, cred *cred
 		return nil, err
 	}
 	return s, nil
+}
+
+// arm makes every end of the connection a loss that is told of. Who dialled
+// hears of one before that from arm.
+func (s *session) arm() error {
+	s.armed.Store(true)
+	if s.client.State() != opcua.Connected {
+		return errors.New("the connection ended at once")
+	}
+	return s.lost()
 }
 
 // options never let the library reconnect: it has faults there, and a link has
@@ -142,7 +152,12 @@ func (d *device) nodeTexts() []string {
 		ids = append(ids, p.wire.Node)
 	}
 	for _, c := range d.commands {
-		ids = append(ids, c.wire.Object, c.wire.Method)
+		if c.wire.Method != "" {
+			ids = append(ids, c.wire.Object, c.wire.Method)
+		}
+		for i := range c.writes {
+			ids = append(ids, c.writes[i].node)
+		}
 	}
 	return ids
 }
@@ -187,6 +202,7 @@ func (s *session) lose(err error) {
 	s.once.Do(func() {
 		s.err = err
 		close(s.gone)
+		s.cancel()
 		s.sock.sever()
 		s.onEnd(err)
 	})
@@ -209,6 +225,8 @@ func (s *session) end(polite bool) {
 		s.err = errors.New("closed")
 		close(s.gone)
 	})
+	s.cancel()
+	defer s.listeners.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), farewellWithin)
 	defer cancel()
 	if !polite {

@@ -34,6 +34,9 @@ func (p *property) reading(dv *ua.DataValue, received time.Time, epoch uint64) (
 	v, err := p.value(dv.Value)
 	r.Value = v
 	if err == nil {
+		err = p.says.differs(p.wire.Unit)
+	}
+	if err == nil {
 		r.Quality = quality(dv.Status)
 	}
 	return r, err
@@ -206,27 +209,55 @@ func variant(in *lab.WireInput, v lab.Value) (*ua.Variant, error) {
 	return ua.NewVariant(t.variant(n))
 }
 
-// arguments writes all arguments in the method's order. One that is missing,
-// and one that has no way onto the wire, are errors.
-func (c *command) arguments(args map[string]lab.Value) ([]*ua.Variant, error) {
-	out := make([]*ua.Variant, len(c.wire.Inputs))
-	for i := range c.wire.Inputs {
-		in := &c.wire.Inputs[i]
+// message is what a command says on the wire.
+type message struct {
+	writes []*ua.Variant // by the command's writes
+	args   []*ua.Variant // of its method, in order
+}
+
+// message writes all arguments. One that is missing, one that has no way onto
+// the wire, and a value that the server says it does not take are errors.
+func (c *command) message(args map[string]lab.Value) (m message, err error) {
+	for name := range args {
+		if !c.sends(name) {
+			return m, fmt.Errorf("argument %s has no way onto the wire", name)
+		}
+	}
+	one := func(in *lab.WireInput) (*ua.Variant, error) {
 		v, ok := args[in.Arg]
 		if !ok {
 			return nil, fmt.Errorf("argument %s is missing", in.Arg)
 		}
-		var err error
-		if out[i], err = variant(in, v); err != nil {
+		x, err := variant(in, v)
+		if err != nil {
 			return nil, fmt.Errorf("argument %s: %w", in.Arg, err)
 		}
+		return x, nil
 	}
-	for name := range args {
-		if !c.sends(name) {
-			return nil, fmt.Errorf("argument %s has no way onto the wire", name)
+	for i := range c.writes {
+		w := &c.writes[i]
+		x, unit := w.fixed, (*lab.Unit)(nil)
+		if w.in != nil {
+			if x, err = one(w.in); err != nil {
+				return m, err
+			}
+			if w.in.Unit.Dim() != lab.None && (w.in.Scale == 0 || w.in.Scale == 1) {
+				unit = &w.in.Unit
+			}
 		}
+		if err := w.says.forbids(w.typ, unit, x); err != nil {
+			return m, fmt.Errorf("node %s: %w", w.node, err)
+		}
+		m.writes = append(m.writes, x)
 	}
-	return out, nil
+	for _, in := range c.args {
+		x, err := one(in)
+		if err != nil {
+			return m, err
+		}
+		m.args = append(m.args, x)
+	}
+	return m, nil
 }
 
 func (c *command) sends(arg string) bool {

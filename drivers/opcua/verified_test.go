@@ -300,11 +300,11 @@ func TestEveryRequestIsChecked(t *testing.T) {
 	ses.cred.endpoint = &e // as if the channel had been renewed with another
 	d := s.link.(*Link).devices["reactor"]
 	c := d.commands[member{"jacket", "heat"}]
-	args, err := c.arguments(heat().Args)
+	said, err := c.message(heat().Args)
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := ses.exchange(t.Context(), "test", d, c, args, time.Now())
+	res, err := ses.exchange(t.Context(), "test", d, c, said, time.Now())
 	if !errors.Is(err, errOtherChannel) || !res.Sent.IsZero() || !neverLeft(err) {
 		t.Errorf("%+v, %v", res, err)
 	}

@@ -190,6 +190,11 @@ func (c *checker) gatewayGets(ev gateway.Event) {
 		}
 	case gateway.RulesLoaded:
 		c.reloaded = true
+		if e.Err == nil && e.Rules != nil && e.Rules.Hash != c.hash {
+			// In force at once, also where the disk is too full to say so.
+			c.hash, c.otherRules = e.Rules.Hash, true
+			c.oracle.again(false)
+		}
 	case gateway.LinkUp:
 		c.instruments[e.Instrument].linked = true
 	case gateway.LinkLost:

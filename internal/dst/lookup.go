@@ -89,10 +89,11 @@ func within(steps []*protocols.Step, path string, repeated bool) bool {
 	return false
 }
 
-// continues reports whether a run's protocol lets it go on after a restart.
+// continues reports whether a run's protocol may let it go on after a restart.
+// One that came with its proposal can't be read here: it may.
 func (s *simulation) continues(run string) bool {
 	p := s.protocol(run)
-	return p != nil && p.OnRestart == protocols.ContinueOnRestart
+	return p == nil || p.OnRestart == protocols.ContinueOnRestart
 }
 
 // troubled reports whether a fault of an instrument is on.
