@@ -195,7 +195,7 @@ func (c *checker) leased(e lab.Entry) {
 		in.fence, in.lease, in.holder, in.asked = b.Lease, b.Lease, e.Run, c.now
 	default:
 		if b.What == "lost" && in.OnLeaseLoss == "safe" && in.linked && len(in.Safe) > 0 {
-			c.stops = append(c.stops, &stop{instrument: in.Name, at: e.Time.Add(-c.s.off), by: c.now.Add(stopBound), id: "lease lost"})
+			c.stops = append(c.stops, &stop{instrument: in.Name, at: c.truly(e.Time), by: c.now.Add(stopBound), id: "lease lost"})
 		}
 		if b.Lease == in.lease {
 			in.holder = ""
@@ -275,4 +275,13 @@ func (c *checker) overdue() {
 		c.stopDue(s)
 		return true
 	})
+}
+
+// truly is when an entry was made, by the clock that is always right. One that
+// was made before the clock was set can't be told by it; it was made by now.
+func (c *checker) truly(stamp time.Time) time.Time {
+	if at := stamp.Add(-c.s.off); at.Before(c.now) {
+		return at
+	}
+	return c.now
 }

@@ -69,6 +69,7 @@ type command struct {
 	handed  bool // to its link
 	touched int  // how often it reached its instrument
 	took    bool // its instrument carried it out
+	seen    bool // to its end, by the gateway, whether or not it could write that down
 	state   string
 	outcome *lab.Outcome // durable
 	end     string       // what rules that count make of it
@@ -213,6 +214,11 @@ func (c *checker) gatewayGets(ev gateway.Event) {
 func (c *checker) gatewayDoes(a gateway.Action) {
 	switch a := a.(type) {
 	case gateway.Append:
+		for _, e := range a.Entries {
+			if k := c.commands[e.Command]; k != nil && e.Kind == "outcome/v1" {
+				k.seen = true
+			}
+		}
 		c.oracle.decided(a.Entries)
 	case gateway.Send:
 		c.sends(a)

@@ -294,7 +294,7 @@ func (o *oracle) holds(rules *safety.Rules, r *safety.Rule) {
 		return
 	}
 	for _, k := range o.c.order {
-		if k.state != "watched" || !k.took || !slices.ContainsFunc(r.Targets, func(t safety.Target) bool { return t.Command == k.Target }) {
+		if k.state != "watched" || !k.took || k.seen || !slices.ContainsFunc(r.Targets, func(t safety.Target) bool { return t.Command == k.Target }) {
 			continue
 		}
 		in, key := o.c.instruments[k.Target.Instrument], k.ID+" "+r.ID

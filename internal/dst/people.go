@@ -278,6 +278,8 @@ func (s *simulation) help(r *rand.Rand, past time.Duration) bool {
 			s.consent(run)
 		case len(run.Asks) > 0:
 			s.answer(r, operator, run)
+		case run.State == "queued" && past > patience && standing(st) > 0: // it may wait for what nobody here can heal
+			s.ask(operator, messages.Control{Action: messages.ControlRemove, Run: run.Run})
 		case run.State == "held" && past > patience:
 			s.ask(operator, messages.Control{Action: messages.ControlAbort, Run: run.Run})
 		case run.State == "held":
