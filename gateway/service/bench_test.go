@@ -104,6 +104,14 @@ func startWith(b *testing.B, cfg *configs.Config, device func(instrument string)
 // startRound is startWith, ended by the caller.
 func startRound(b *testing.B, cfg *configs.Config, device func(instrument string) memory.Device) (s *speed, end func()) {
 	b.Helper()
+	return startOver(b, cfg, map[lab.LinkKind]drivers.Opener{lab.LinkMemory: func(c drivers.Config) (drivers.Link, error) {
+		return memory.Open(memory.Config{Config: c, Device: device(c.Instruments[0].Name)})
+	}})
+}
+
+// startOver is startRound over links of one's own.
+func startOver(b *testing.B, cfg *configs.Config, openers map[lab.LinkKind]drivers.Opener) (s *speed, end func()) {
+	b.Helper()
 	var ends []func()
 	later := func(f func()) { ends = append(ends, f) }
 	s = &speed{B: b, cfg: cfg, ids: wall.NewIDs(), waits: map[string]chan messages.Outcome{}}
@@ -137,9 +145,7 @@ func startRound(b *testing.B, cfg *configs.Config, device func(instrument string
 	later(func() { _ = s.journal.Close() })
 	g, err := service.New(b.Context(), service.Options{Lab: s.cfg.Lab, Name: "bench", Rules: s.cfg.Rules, StartBy: time.Now().Add(10 * time.Second),
 		Clock: wall.Clock{}, IDs: s.ids, Bus: s.gateway, Journal: s.journal, Blobs: journal.NewBlobs(dir),
-		Openers: map[lab.LinkKind]drivers.Opener{lab.LinkMemory: func(c drivers.Config) (drivers.Link, error) {
-			return memory.Open(memory.Config{Config: c, Device: device(c.Instruments[0].Name)})
-		}},
+		Openers: openers,
 		Address: func(in *lab.Instrument) (map[string]string, error) { return in.Link, nil },
 		Role:    func(string) string { return "agent" }})
 	if err != nil {
