@@ -30,12 +30,17 @@ type Option func(*options)
 type options struct {
 	reactorPort, cellPort int
 	reactor, cell         []opcua.Option
+	prefix                string
 }
 
 // OPCUAPorts fixes the ports of the OPC UA servers; 0 takes a free one.
 func OPCUAPorts(reactor, cell int) Option {
 	return func(o *options) { o.reactorPort, o.cellPort = reactor, cell }
 }
+
+// Prefix puts the MQTT instruments' topics below another prefix than "demo/": for
+// several laboratories at one broker.
+func Prefix(prefix string) Option { return func(o *options) { o.prefix = prefix } }
 
 // Secured gives the OPC UA servers identities and users.
 func Secured(reactor, cell []opcua.Option) Option {
@@ -56,7 +61,7 @@ type Running struct {
 // each connection; it may fail or change its answer at any time, and Start does
 // not wait for it. After an error nothing is left running.
 func Start(ctx context.Context, h *Host, broker func() (url, user, password string, err error), opts ...Option) (*Running, error) {
-	var o options
+	o := options{prefix: mqtt.Prefix}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -66,7 +71,7 @@ func Start(ctx context.Context, h *Host, broker func() (url, user, password stri
 		cancel()
 		return nil, errors.Join(fmt.Errorf("start the simulated instruments: %w", err), r.Wait())
 	}
-	r.devices = mqtt.Start(ctx, h, broker)
+	r.devices = mqtt.Start(ctx, h, broker, o.prefix)
 	r.addresses = Address{
 		"pumps": r.pumps.Path(), "stage": r.stage.Path(), "reactor": r.reactor.Endpoint(), "cell": r.cell.Endpoint(),
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,7 +18,6 @@ import (
 )
 
 const (
-	prefix       = "demo/"
 	statePeriod  = 200 * time.Millisecond
 	firstBackoff = 50 * time.Millisecond
 	mostBackoff  = time.Second
@@ -34,11 +34,15 @@ type Broker func() (url, user, password string, err error)
 // Devices are the instruments on MQTT.
 type Devices struct{ all []*Device }
 
-// Start lets the instruments connect. It does not wait until they have.
-func Start(ctx context.Context, h *wire.Host, broker Broker) *Devices {
+// Prefix is where the demo laboratory's topics are.
+const Prefix = "demo/"
+
+// Start lets the instruments connect, with their topics below a prefix. It does
+// not wait until they have.
+func Start(ctx context.Context, h *wire.Host, broker Broker, prefix string) *Devices {
 	ds := &Devices{}
 	for _, in := range instruments() {
-		d := &Device{in: in, host: h, broker: broker, told: map[string]*told{}, heard: make(chan []byte, mostQueued)}
+		d := &Device{in: in, prefix: prefix + in.name + "/", host: h, broker: broker, told: map[string]*told{}, heard: make(chan []byte, mostQueued)}
 		ds.all = append(ds.all, d)
 		d.done.Add(1)
 		go func() {
@@ -59,6 +63,7 @@ func (ds *Devices) Wait() {
 // Device is one instrument. All fields but heard belong to its goroutine.
 type Device struct {
 	in     instrument
+	prefix string
 	host   *wire.Host
 	broker Broker
 	done   sync.WaitGroup
@@ -116,7 +121,7 @@ func (d *Device) session(ctx context.Context) error {
 	lost := make(chan struct{})
 	var once sync.Once
 	o := paho.NewClientOptions().AddBroker(address).SetUsername(user).SetPassword(password).
-		SetClientID("labgate-sim-" + d.in.name).SetCleanSession(true).
+		SetClientID("labgate-sim-" + strings.ReplaceAll(d.prefix, "/", "-")).SetCleanSession(true).
 		SetAutoReconnect(false).SetConnectRetry(false).SetOrderMatters(true).
 		SetConnectTimeout(patience).SetWriteTimeout(patience).SetPingTimeout(patience).SetKeepAlive(10 * time.Second).
 		SetCustomOpenConnectionFn(dial(open)).
@@ -139,7 +144,7 @@ func (d *Device) session(ctx context.Context) error {
 		default: // deaf while its queue is full
 		}
 	}
-	if err := wait(ctx, c.Subscribe(prefix+d.in.name+"/command", 1, heard)); err != nil {
+	if err := wait(ctx, c.Subscribe(d.prefix+"command", 1, heard)); err != nil {
 		return err
 	}
 	return d.work(ctx, c, lost)
@@ -340,7 +345,7 @@ func (d *Device) send(m message, isAck bool) {
 			m.data, _ = json.Marshal(a)
 		}
 	}
-	m.topic = prefix + d.in.name + "/" + m.topic
+	m.topic = d.prefix + m.topic
 	m.due = d.host.Now().Add(t.Delay + t.Late)
 	at := len(d.queued)
 	for at > 0 && t.Delay == 0 && d.queued[at-1].due.After(m.due) {

@@ -92,7 +92,7 @@ func serve(t *testing.T) *bench {
 			return "", "", "", fmt.Errorf("there is no broker")
 		}
 		return address(b.broker), user, password, nil
-	})
+	}, face.Prefix)
 	t.Cleanup(func() {
 		cancel()
 		devices.Wait()
