@@ -102,9 +102,15 @@ func labWithoutRules(t testing.TB) string {
 	return dir
 }
 
-func newFaultLab(t testing.TB) *faultLab {
+// newFaultLab may have protocols of the test's own beside the jobs.
+func newFaultLab(t testing.TB, protocols ...string) *faultLab {
 	t.Helper()
 	l := &faultLab{twoProcesses: &twoProcesses{TB: t, lab: labWithoutRules(t), data: tempDir(t), serve: &process{}}, heard: make(chan reading, 4096)}
+	for i, text := range protocols {
+		if err := os.WriteFile(filepath.Join(l.lab, "protocols", fmt.Sprintf("own-%d.yaml", i)), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	world, err := startFaces(ctx, 1, folder(l.data), folder(l.data).broker, nil)
 	if err != nil {
