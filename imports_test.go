@@ -83,7 +83,7 @@ var rows = map[string]row{
 	"drivers/memory":     {pure: true, ours: []string{"lab", "safety", "drivers"}, why: "instruments inside the process"},
 	"drivers/serial":     {ours: []string{"internal/failpoint", "lab", "lab/frame", "safety", "drivers"}, third: []string{"go.bug.st/serial"}, why: "serial lines"},
 	"drivers/opcua":      {ours: []string{"internal/pki", "lab", "safety", "drivers"}, third: []string{"github.com/gopcua/opcua"}, why: "OPC UA clients"},
-	"drivers/mqtt":       {ours: []string{"internal/failpoint", "lab", "safety", "drivers"}, third: []string{"github.com/eclipse/paho.mqtt.golang"}, why: "MQTT clients"},
+	"drivers/mqtt":       {ours: []string{"internal/pki", "internal/failpoint", "lab", "safety", "drivers"}, third: []string{"github.com/eclipse/paho.mqtt.golang"}, why: "MQTT clients"},
 	"drivers/drivertest": {ours: []string{"lab", "safety", "drivers"}, third: []string{"go.uber.org/goleak"}, std: []string{"testing"}, why: "the conformance suite: only tests import it"},
 	"sim/faces":          {ours: []string{"lab", "sim", "sim/faces/*"}, why: "the world on all its wires"},
 	"sim/faces/wire":     {ours: []string{"lab", "sim"}, why: "what the faces share"},

@@ -15,7 +15,7 @@ const maxSecret = 4096
 // pki is where the data folder keeps certificates.
 func (f folder) pki() string { return f.path("pki") }
 
-// insecureLinks are the instruments whose links have no security policy, by
+// insecureLinks are the instruments whose links have no security, by
 // "insecure: true".
 func insecureLinks(l *lab.Lab) (names []string) {
 	for _, in := range l.Instruments {
@@ -31,8 +31,14 @@ func insecureLinks(l *lab.Lab) (names []string) {
 // read at each connection, so that a changed password counts from the next one
 // on.
 func (f folder) credentials(in *lab.Instrument, link map[string]string) error {
-	if in.Profile.Link.Kind == lab.LinkOPCUA {
+	switch in.Profile.Link.Kind {
+	case lab.LinkOPCUA:
 		link["pki"] = f.pki()
+	case lab.LinkMQTT:
+		link["pki"] = f.pki()
+		if link["ca_file"] != "" {
+			link["ca_file"] = f.path("pki", "brokers", link["ca_file"])
+		}
 	}
 	var err error
 	switch file, env := link["password_file"], link["password_env"]; {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"testing"
@@ -228,7 +229,22 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	s.sample(began)
+	if path := os.Getenv("LABGATE_SOAK_HEAP"); path != "" {
+		s.heap(path)
+	}
 	s.judge(n)
+}
+
+// heap writes what is live, for go tool pprof.
+func (s *soak) heap(path string) {
+	s.Helper()
+	f, err := os.Create(path)
+	if err == nil {
+		err = errors.Join(pprof.WriteHeapProfile(f), f.Close())
+	}
+	if err != nil {
+		s.Error(err)
+	}
 }
 
 // judge compares the middle with the end, and the worlds with the journal.

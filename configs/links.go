@@ -31,11 +31,8 @@ func (r *labReader) linkOf(n *strict.Node, in *lab.Instrument) {
 	case lab.LinkOPCUA:
 		r.opcua(r.Map(n, "link of kind opcua", opcuaKeys...), in)
 	case lab.LinkMQTT:
-		f := r.Map(n, "link of kind mqtt", "broker", "prefix")
-		b := f.Require("broker")
-		if r.put(in, "broker", r.address(b, "broker")); in.Link["broker"] != "" && in.Link["broker"] != "embedded" && !simulated(in.Link["broker"]) && !hasScheme(in.Link["broker"], "tcp", "ssl") {
-			r.add(b.Pos(), "bad_value", "embedded, tcp://host:1883 or ssl://host:8883", "broker %q is not the address of a broker", in.Link["broker"])
-		}
+		f := r.Map(n, "link of kind mqtt", mqttKeys...)
+		r.broker(f, in)
 		p := f.Require("prefix")
 		if r.put(in, "prefix", r.text(p, "prefix", 128)); in.Link["prefix"] != "" && !topicRE.MatchString(in.Link["prefix"]) {
 			r.add(p.Pos(), "bad_value", "levels of letters, digits, _ and -, joined by /", "prefix %q is not a topic", in.Link["prefix"])

@@ -60,25 +60,33 @@ func (r *labReader) opcuaSecurity(f *strict.Fields, in *lab.Instrument) {
 		}
 		r.put(in, "security", p)
 	}
-	r.opcuaWord(f, in, "application_uri", uriRE, "as in urn:reactor.lab:server, from the server's certificate")
+	r.linkWord(f, in, "application_uri", uriRE, "as in urn:reactor.lab:server, from the server's certificate")
 }
 
-// opcuaUser reads who logs in: a user with a password that lies elsewhere, or
-// with a certificate.
+// opcuaUser reads who logs in, which only a server that is known is told.
 func (r *labReader) opcuaUser(f *strict.Fields, in *lab.Instrument) {
-	if n := f.Get("user"); n != nil {
-		r.put(in, "user", r.text(n, "user", 100))
-	}
-	r.opcuaWord(f, in, "password_file", fileRE, "the name of a file in the data folder's secrets, as in reactor.password")
-	r.opcuaWord(f, in, "password_env", envRE, "the name of an environment variable, as in REACTOR_PASSWORD")
-	r.opcuaWord(f, in, "user_certificate", fileRE, "the name that labgate pki init --user was given")
-	user, file, env, cert := f.Get("user"), f.Get("password_file"), f.Get("password_env"), f.Get("user_certificate")
+	user, file, env, cert := r.login(f, in)
 	for _, n := range []*strict.Node{user, file, env, cert, f.Get("application_uri")} {
 		if n != nil && f.Get("security") == nil {
 			r.add(n.Pos(), "no_security", "security: Basic256Sha256", "%s: without a security policy nobody knows who would be told this", in.Name)
 			return
 		}
 	}
+	if user != nil && cert != nil {
+		r.add(cert.Pos(), "bad_value", "leave one of them out", "%s logs in with a password and with a certificate", in.Name)
+	}
+}
+
+// login reads who we are to a server: a user with a password that lies
+// elsewhere, or the name of a certificate.
+func (r *labReader) login(f *strict.Fields, in *lab.Instrument) (user, file, env, cert *strict.Node) {
+	if n := f.Get("user"); n != nil {
+		r.put(in, "user", r.text(n, "user", 100))
+	}
+	r.linkWord(f, in, "password_file", fileRE, "the name of a file in the data folder's secrets, as in reactor.password")
+	r.linkWord(f, in, "password_env", envRE, "the name of an environment variable, as in REACTOR_PASSWORD")
+	r.linkWord(f, in, "user_certificate", fileRE, "the name that labgate pki init --user was given")
+	user, file, env, cert = f.Get("user"), f.Get("password_file"), f.Get("password_env"), f.Get("user_certificate")
 	switch {
 	case user != nil && (file == nil) == (env == nil):
 		r.add(user.Pos(), "missing_key", "", "a user needs either password_file or password_env")
@@ -86,12 +94,11 @@ func (r *labReader) opcuaUser(f *strict.Fields, in *lab.Instrument) {
 		r.add(file.Pos(), "missing_key", "", "a password needs a user")
 	case user == nil && env != nil:
 		r.add(env.Pos(), "missing_key", "", "a password needs a user")
-	case user != nil && cert != nil:
-		r.add(cert.Pos(), "bad_value", "leave one of them out", "%s logs in with a password and with a certificate", in.Name)
 	}
+	return user, file, env, cert
 }
 
-func (r *labReader) opcuaWord(f *strict.Fields, in *lab.Instrument, key string, re *regexp.Regexp, hint string) {
+func (r *labReader) linkWord(f *strict.Fields, in *lab.Instrument, key string, re *regexp.Regexp, hint string) {
 	n := f.Get(key)
 	if n == nil {
 		return

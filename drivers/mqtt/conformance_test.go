@@ -10,7 +10,19 @@ import (
 	"labgate/lab"
 )
 
+// TestConformance is against nats-server's MQTT, and mosquitto.
 func TestConformance(t *testing.T) {
+	t.Run("nats-server", conformance)
+	t.Run("mosquitto", func(t *testing.T) {
+		m := startMosquitto(t, "listener {plain} 127.0.0.1\nallow_anonymous true\n")
+		other := broker
+		broker = m.address("plain")
+		t.Cleanup(func() { broker = other })
+		conformance(t)
+	})
+}
+
+func conformance(t *testing.T) {
 	drivertest.Run(t, drivertest.Harness{Start: func(t *testing.T, sink drivers.Sink, clock lab.Clock) *drivertest.Rig {
 		d, p := newDevice(t), newProxy(t)
 		var doses, stops, boots atomic.Int64

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -67,7 +68,11 @@ func dial(ctx context.Context, l *Link, t topics, address map[string]string) (*s
 	if err != nil || broker.Host == "" {
 		return nil, errors.New("the broker's URL is not valid") // not shown: it may hold a password
 	}
-	o := s.options(ctx, broker)
+	secure, err := security(address, l.cfg.Clock.Now())
+	if err != nil {
+		return nil, err
+	}
+	o := s.options(ctx, broker, secure)
 	o.SetUsername(address["user"]).SetPassword(address["password"])
 	s.client = paho.NewClient(o)
 	stop := context.AfterFunc(ctx, s.sever)
@@ -81,14 +86,14 @@ func dial(ctx context.Context, l *Link, t topics, address map[string]string) (*s
 	}
 	if err != nil {
 		s.end(false)
-		return nil, fmt.Errorf("%s: %w", broker.Host, err)
+		return nil, fmt.Errorf("%s: %w", broker.Host, distrust(err))
 	}
 	return s, nil
 }
 
 // options never let the library reconnect or keep a session: a link has one
 // owner, and nothing may be sent again behind its back.
-func (s *session) options(ctx context.Context, broker *url.URL) *paho.ClientOptions {
+func (s *session) options(ctx context.Context, broker *url.URL, secure *tls.Config) *paho.ClientOptions {
 	id := make([]byte, 4)
 	_, _ = rand.Read(id) // never fails (crypto/rand)
 	o := paho.NewClientOptions()
@@ -100,7 +105,7 @@ func (s *session) options(ctx context.Context, broker *url.URL) *paho.ClientOpti
 		SetKeepAlive(keepAlive).SetPingTimeout(pingWithin).
 		SetOrderMatters(true)
 	o.SetCustomOpenConnectionFn(func(u *url.URL, _ paho.ClientOptions) (net.Conn, error) {
-		w, err := open(ctx, u)
+		w, err := open(ctx, u, secure)
 		if err != nil {
 			return nil, err
 		}

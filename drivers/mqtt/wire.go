@@ -27,7 +27,7 @@ type wire struct {
 }
 
 // open connects to a broker: tcp or mqtt without, tls or mqtts with TLS.
-func open(ctx context.Context, u *url.URL) (*wire, error) {
+func open(ctx context.Context, u *url.URL, secure *tls.Config) (*wire, error) {
 	var d net.Dialer
 	var conn net.Conn
 	var err error
@@ -35,7 +35,7 @@ func open(ctx context.Context, u *url.URL) (*wire, error) {
 	case "tcp", "mqtt":
 		conn, err = d.DialContext(ctx, "tcp", u.Host)
 	case "tls", "mqtts", "ssl":
-		t := tls.Dialer{NetDialer: &d, Config: &tls.Config{MinVersion: tls.VersionTLS12}}
+		t := tls.Dialer{NetDialer: &d, Config: secure}
 		conn, err = t.DialContext(ctx, "tcp", u.Host)
 	default:
 		return nil, fmt.Errorf("the broker's URL begins with %q; tcp or tls is wanted", u.Scheme)

@@ -80,7 +80,7 @@ func TestOpenKnowsItsSchemes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := open(context.Background(), u); err == nil || !strings.Contains(err.Error(), "tcp or tls is wanted") {
+		if _, err := open(context.Background(), u, nil); err == nil || !strings.Contains(err.Error(), "tcp or tls is wanted") {
 			t.Errorf("%s: %v", s, err)
 		}
 	}
