@@ -78,6 +78,13 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.b.Write(p)
 }
 
+// forget gives up what was said.
+func (o *output) forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.b = bytes.Buffer{}
+}
+
 func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -199,7 +206,10 @@ func (p *process) says(text string) {
 // run runs a labgate to its end.
 func run(t testing.TB, args ...string) result {
 	t.Helper()
-	return launch(t, args...).wait()
+	p := launch(t, args...)
+	r := p.wait()
+	p.out.forget() // the test's clean-up keeps the process to its end
+	return r
 }
 
 // tempDir is a folder with a short path: a local socket's name has to fit.

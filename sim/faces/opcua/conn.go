@@ -21,6 +21,7 @@ const (
 	sendTime      = 5 * time.Second        // for a client to take an answer
 	lookAround    = 100 * time.Millisecond // how often an idle connection looks for a power cycle
 	frozenNap     = 20 * time.Millisecond
+	deadFor       = time.Minute // until a connection that carries nothing is given up
 )
 
 // conn is one client's connection. One goroutine owns all of it: it waits for
@@ -36,6 +37,8 @@ type conn struct {
 	boot     int
 	survivor bool // opened while the fault half_open was on: it is the new one that works
 	dead     bool // half open: carries nothing any more
+
+	deadSince time.Time
 
 	sessions map[string]*session // by authentication token
 	nextID   uint32
@@ -140,10 +143,13 @@ func (c *conn) frozen(ctx context.Context) (bool, error) {
 		return false, errors.New("the server was started again with another certificate")
 	}
 	if !c.survivor && !c.dead {
-		c.dead = c.srv.host.HalfOpen(c.srv.instrument)
+		c.dead, c.deadSince = c.srv.host.HalfOpen(c.srv.instrument), c.srv.host.Now()
 	}
 	if !frozen && !c.dead {
 		return false, ctx.Err()
+	}
+	if c.dead && c.srv.host.Now().Sub(c.deadSince) > deadFor {
+		return false, errors.New("nothing passes on it: it is given up")
 	}
 	if !c.srv.host.Sleep(ctx, frozenNap) {
 		return true, ctx.Err()
