@@ -97,6 +97,7 @@ type Core struct {
 	poisoned  error     // the journal failed: effects are latched off, the safe lane lives
 	badClock  string    // why the clock can't be trusted; empty: it can
 	lastEntry time.Time // of the newest journal entry known
+	latest    time.Time // of all steps: a runner in this process has written nothing later
 	actions   []Action
 }
 
@@ -186,6 +187,7 @@ func (c *Core) Engine() *safety.Engine { return c.engine }
 // Step takes one event and returns what is to be done, in order.
 func (c *Core) Step(now time.Time, ev Event) []Action {
 	c.actions = nil
+	c.latest = later(c.latest, now)
 	switch e := ev.(type) {
 	case Readings:
 		c.observe(now, e.Samples)

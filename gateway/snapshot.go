@@ -32,9 +32,10 @@ type Snapshot struct {
 const snapshotFormat = 1
 
 // Snapshot takes one now. The shell adds the boot to its entries, and calls it
-// once more at its end, after the last Step.
+// once more at its end, after the last Step. A start from it does not see the
+// entries before it, the runner's among them: it says how late they may be.
 func (c *Core) Snapshot(now time.Time) *Snapshot {
-	s := &Snapshot{Format: snapshotFormat, Lab: c.lab.Hash, Rules: c.engine.Rules().Hash, LastEntry: c.lastEntry, Sure: later(now, c.lastEntry).Add(idAhead)}
+	s := &Snapshot{Format: snapshotFormat, Lab: c.lab.Hash, Rules: c.engine.Rules().Hash, LastEntry: later(c.latest, c.lastEntry), Sure: later(now, c.lastEntry).Add(idAhead)}
 	open := map[string]bool{}
 	for _, name := range c.names {
 		p := c.places[name]

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -179,6 +180,25 @@ func TestForgottenIDs(t *testing.T) {
 	}
 	// An id from the future would have to be kept until then: it leaves no trace.
 	if r := s.ask("01MZZZZZZZZZZZZZZZZZZZZZZZ " + dose); r.State != lab.Refused || r.Issues[0].Code != "bad_id" || r.Known {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A start from a snapshot does not read what the runner wrote before it. The
+// clock that was right then is remembered all the same: a later one that is
+// behind it moves nothing.
+func TestClockBeforeTheSnapshot(t *testing.T) {
+	s := newShell(t)
+	s.pass(10 * time.Second) // the gateway itself has written nothing for long
+	late := s.now
+	s.now = s.now.Add(-5 * time.Second) // the clock is set back, and nobody has noticed
+	k := s.snapshot()
+	k.at = len(s.journal) // nothing that waited was written
+	s.bootFrom(k)
+	s.now = late.Add(-2 * time.Second)
+	s.connect()
+	s.lease("stage", "run")
+	if r := s.ask("c1 stage.move x=0 mm, y=0 mm, z=0 mm"); r.Accepted || r.Issues[0].Code != "clock" {
 		t.Errorf("%+v", r)
 	}
 }

@@ -174,7 +174,9 @@ func (c *checker) gatewayGets(ev gateway.Event) {
 	switch e := ev.(type) {
 	case gateway.Readings:
 		for _, x := range e.Samples {
-			c.readings[x.ID] = x.Reading
+			if at := x.Reading.Received; at.IsZero() || !at.Before(c.readings[x.ID].Received) { // what was overtaken is no news
+				c.readings[x.ID] = x.Reading
+			}
 		}
 	case gateway.Asked:
 		k := c.command(e.Command)
