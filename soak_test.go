@@ -53,7 +53,15 @@ func soakLab(t testing.TB) string {
 		one := soakInstrument.ReplaceAllStringFunc(body+"\n", func(s string) string { return fmt.Sprintf("%s_%d:", s[:len(s)-1], k) })
 		one = regexp.MustCompile(`"sim:([a-z]+)"`).ReplaceAllString(one, fmt.Sprintf(`"sim:${1}_%d"`, k))
 		one = strings.ReplaceAll(one, "prefix: demo/", fmt.Sprintf("prefix: demo_%d/", k))
+		one = strings.ReplaceAll(one, "substance: HAuCl4,", fmt.Sprintf("substance: gold %d,", k)) // what a role asks for finds this lab's pump
 		all.WriteString(strings.ReplaceAll(one, "{reactor.vessel", fmt.Sprintf("{reactor_%d.vessel", k)))
+		job := strings.Replace(faultJobs["dose"].steps, "substance: HAuCl4,", fmt.Sprintf("substance: gold %d,", k), 1)
+		if err := os.WriteFile(filepath.Join(dir, "protocols", fmt.Sprintf("dose-%d.yaml", k)), fmt.Appendf(nil, "protocol: job-dose-%d\nversion: 1.0.0\nbudget: {time: 5 min, exposures: 5}\n%s", k, job), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "protocols", "dose.yaml")); err != nil {
+		t.Fatal(err)
 	}
 	all.WriteString("protocols:" + tail)
 	if err := os.WriteFile(path, []byte(all.String()), 0o644); err != nil {
@@ -149,10 +157,15 @@ func (s *soak) sample(began time.Time) {
 // many there were.
 func (s *soak) proposeAll(n int) int {
 	s.Helper()
-	jobs := []string{"dose", "move", "heat", "coat", "shot"}
+	job := func(n int) string {
+		if others := []string{"move", "heat", "coat", "shot"}; n%4 == 0 {
+			return others[n/4%len(others)]
+		}
+		return fmt.Sprintf("dose-%d", n%soakLabs)
+	}
 	runs, _ := s.unfinished()
 	for open := len(runs); open < soakRuns; open++ {
-		v := s.agent.proposeWithin(proposal(fmt.Sprintf("soak%d", n), "job-"+jobs[n%len(jobs)], "1.0.0", ""), 10*time.Second)
+		v := s.agent.proposeWithin(proposal(fmt.Sprintf("soak%d", n), "job-"+job(n), "1.0.0", ""), 10*time.Second)
 		n++
 		if v.Decision != "accepted" {
 			s.Logf("proposal %d: %+v", n, v)
