@@ -36,6 +36,7 @@ type cli struct {
 	Serve      serveCmd      `cmd:"" help:"The edge daemon: bus, gateway and runner of a lab."`
 	Sim        simCmd        `cmd:"" help:"Only the simulated instruments, on real OPC UA, MQTT and serial."`
 	Fault      faultCmd      `cmd:"" help:"Faults of a running simulator: what can go wrong, what has, and to make it so."`
+	Probe      probeCmd      `cmd:"" help:"Connect to a lab's instruments, ask who they are, read everything and measure the way there; commands nothing."`
 	Check      checkCmd      `cmd:"" help:"Check protocols, labs, profiles, classes, interlocks; connects to nothing."`
 	Simulate   simulateCmd   `cmd:"" help:"A whole run on the twin, in virtual time."`
 	Interlocks interlocksCmd `cmd:"" help:"For the safety officer: test, try, matrix, verify."`

@@ -228,8 +228,8 @@ func (s *station) openGateway(ctx context.Context, o stationOptions, access conf
 	s.gateway, err = gatewayservice.New(ctx, gatewayservice.Options{
 		Lab: s.cfg.Lab, Name: name, Rules: s.cfg.Rules, StartBy: s.clock.Now().Add(startWithin), Encodable: encodable(s.cfg.Lab),
 		Clock: s.clock, IDs: s.ids, Bus: conn, Journal: s.journal, Blobs: journal.NewBlobs(string(s.data)), Snapshots: journal.NewSnapshots(string(s.data)),
-		Openers:       map[lab.LinkKind]drivers.Opener{lab.LinkSerial: serial.Open, lab.LinkOPCUA: opcua.Open, lab.LinkMQTT: mqtt.Open},
-		Address:       s.addresses(o.Sim),
+		Openers:       openers(),
+		Address:       s.data.addresses(o.Sim, func() (stationContext, error) { return s.context, nil }),
 		Role:          func(p string) string { return roles[p] },
 		Vetted:        func(p string) time.Time { return vetted[p] },
 		LoadRules:     s.loadRules,
@@ -237,11 +237,16 @@ func (s *station) openGateway(ctx context.Context, o stationOptions, access conf
 	return err
 }
 
-// addresses resolves what a lab file leaves open: "sim:" names and the
-// embedded broker.
-func (s *station) addresses(sim func(string) (string, error)) func(*lab.Instrument) (map[string]string, error) {
+// openers make the links of every wire.
+func openers() map[lab.LinkKind]drivers.Opener {
+	return map[lab.LinkKind]drivers.Opener{lab.LinkSerial: serial.Open, lab.LinkOPCUA: opcua.Open, lab.LinkMQTT: mqtt.Open}
+}
+
+// addresses resolves what a lab file leaves open: "sim:" names, by sim or else by
+// the folder's simulator, and the broker of the station in the folder.
+func (f folder) addresses(sim func(string) (string, error), station func() (stationContext, error)) func(*lab.Instrument) (map[string]string, error) {
 	if sim == nil {
-		sim = s.data.simAddress
+		sim = f.simAddress
 	}
 	return func(in *lab.Instrument) (map[string]string, error) {
 		link := map[string]string{}
@@ -255,12 +260,18 @@ func (s *station) addresses(sim func(string) (string, error)) func(*lab.Instrume
 			}
 			link[k] = v
 		}
-		if err := s.data.credentials(in, link); err != nil {
+		if err := f.credentials(in, link); err != nil {
 			return nil, err
 		}
-		if link["broker"] == "embedded" {
-			link["url"], link["user"], link["password"] = s.context.MQTT, s.context.MQTTUser, s.context.MQTTPassword
-		} else if link["broker"] != "" {
+		switch link["broker"] {
+		case "":
+		case "embedded":
+			st, err := station()
+			if err != nil {
+				return nil, lab.E("address", in.Name, lab.KindUnavailable, fmt.Errorf("its broker is the station's, and none runs here: %w", err))
+			}
+			link["url"], link["user"], link["password"] = st.MQTT, st.MQTTUser, st.MQTTPassword
+		default:
 			link["url"] = link["broker"]
 		}
 		return link, nil
