@@ -96,13 +96,13 @@ func (l *Link) Stop(ctx context.Context, order *safety.Order) (drivers.Result, e
 // exchange writes, calls, and judges what came of it. From here on an error is
 // KindNotSent only where no request can have left.
 func (s *session) exchange(ctx context.Context, op string, d *device, c *command, said message, sent time.Time) (drivers.Result, error) {
-	r := drivers.Result{Sent: sent}
 	if len(c.writes) > 0 {
 		status, err := s.write(ctx, d, c, said.writes)
-		if r, err = s.judge(ctx, op, d, sent, status, err); err != nil || c.wire.Method == "" {
+		if r, err := s.judge(ctx, op, d, sent, status, err); err != nil || c.wire.Method == "" {
 			return r, err
 		}
 	}
+	var r drivers.Result
 	call, cancel := context.WithTimeout(ctx, d.within)
 	defer cancel()
 	res, err := s.call(call, s.node(d, c.wire.Object), s.node(d, c.wire.Method), said.args)

@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -38,7 +37,6 @@ type peer struct {
 	doses atomic.Int64
 	stops atomic.Int64
 
-	mu   sync.Mutex
 	said chan map[string]any // but calls
 	err  strings.Builder
 }

@@ -19,7 +19,6 @@ type teller struct {
 	seq   uint32
 	asked []*ua.MonitoredItemCreateRequest
 	acks  []uint32
-	read  chan int // nodes of each read
 }
 
 // answer is the server's; it holds the server's lock, so what it tells is there
