@@ -129,9 +129,10 @@ func TestSubscription(t *testing.T) {
 		if len(l.asked) != 2 || l.asked[1].RequestedParameters.SamplingInterval != 50 {
 			t.Errorf("%d nodes are watched", len(l.asked))
 		}
-		if len(l.acks) == 0 {
-			t.Error("nothing is acknowledged")
-		}
+	})
+	b.until(t, "an acknowledgement", func() (ok bool) {
+		b.server.lock(func() { ok = len(l.acks) > 0 })
+		return ok
 	})
 }
 
