@@ -168,7 +168,7 @@ func TestSubscriptionEnds(t *testing.T) {
 		"another's message": {func(b *bench, l *teller) {
 			b.tell(l, func() *ua.PublishResponse { m := l.message(); m.SubscriptionID = 9; return m })
 		}, "belongs to no subscription"},
-		"no such service any more": {func(b *bench, _ *teller) { b.server.lock(func() { b.server.other = nil }) }, "BadServiceUnsupported"},
+		"no such service any more": {func(b *bench, _ *teller) { b.server.lock(func() { b.server.other = nil }) }, "ended"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, l := subscribed(t, 300*time.Millisecond)
